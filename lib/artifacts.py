@@ -1,0 +1,135 @@
+"""Files that stages leave for one another: written whole or not at all, with their provenance beside them."""
+
+import ast
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+from lib import ROOT
+
+T = TypeVar("T")
+PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "opencv-python-headless", "tf-keras-vis")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.name, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def key_of(*parts) -> str:
+    """A short fingerprint of JSON-able values; it names what an artifact depends on."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def code_key(*modules: str) -> str:
+    """Fingerprint of the code in `lib` that makes an artifact, blind to comments, docstrings and layout.
+
+    A module is a file (`models`) or a package (`attacks`). Changing what the code does makes what it made
+    stale; rewording a comment does not cost a day of training.
+    """
+    parts = []
+    for module in modules:
+        package = ROOT / "lib" / module
+        for path in sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                    node.value.value = None  # a docstring, or any other bare constant
+            parts.append(ast.dump(tree))
+    return key_of(parts)
+
+
+@functools.cache
+def environment() -> dict:
+    """Commit, package versions and machine of this process, for provenance."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout
+        dirty = subprocess.run([*git, "status", "--porcelain", "lib", "notebooks", "profiles"],
+                               capture_output=True, text=True, check=True).stdout  # fmt: skip
+        commit = commit.strip() + (" with changes" if dirty.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown (not a git checkout)"
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"
+
+
+def write_provenance(path: Path, **facts) -> None:
+    """Write `<path>.provenance.json`: the environment, the date and `facts` (profile, seed, data, ...)."""
+    record = environment() | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | facts
+    write_text(
+        path.with_name(path.name + ".provenance.json"), json.dumps(record, indent=1, default=str) + "\n"
+    )
+
+
+def read_provenance(path: Path) -> dict:
+    """The record that stands beside an artifact; empty when there is none."""
+    try:
+        return json.loads(path.with_name(path.name + ".provenance.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[Path], T], **facts) -> T:
+    """Read an artifact, after making it if it is missing or was made from something else.
+
+    `make(temporary_path)` writes the file; it takes its name only when whole. `key` says what it depends
+    on and stands in its provenance, with `facts` and the seconds it took. Two processes that want the same
+    artifact do not both make it: the second waits and reads.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
+        if not (path.is_file() and read_provenance(path).get("key") == key):
+            begin = perf_counter()
+            path.with_name(path.name + ".provenance.json").unlink(missing_ok=True)
+            with replacing(path) as temporary:
+                make(temporary)
+            write_provenance(path, key=key, seconds=round(perf_counter() - begin, 3), **facts)
+    return read(path)

@@ -1,0 +1,253 @@
+"""Profiles: what a run varies, read from `profiles/<name>.yaml` and checked before anything is computed.
+
+The defaults below are the paper's values (Wasserman 2022, sections 3.1 to 3.3) where the paper gives one;
+where it does not, the field's comment says so.
+"""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib import ROOT, StudyError
+
+Dataset = Literal["ham10000", "chestxray14", "eyepacs"]
+Variant = Literal["baseline", "attention", "attention-reference"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Phantom(Section):
+    """How many phantom images to draw per data set, and how large, in pixels."""
+
+    images: Positive
+    size: Annotated[int, Field(ge=32, le=1024)]
+    seed: int = 0
+
+
+class Split(Section):
+    """Group-wise split; the paper gives no split."""
+
+    validation: Share = 0.15
+    test: Share = 0.20
+    seed: int = 0
+    max_images: Positive | None = None  # a stratified subset of the data, for small machines
+
+    @model_validator(mode="after")
+    def leaves_training_data(self):
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave images for training")
+        return self
+
+
+class Preprocessing(Section):
+    image_size: Annotated[int, Field(ge=32, le=512)] = 224
+    # The text does not say where the contrast pipeline stands; see lib.preprocessing for the choice.
+    xray_contrast: Literal["before-resize", "after-resize", "none"] = "before-resize"
+
+
+class Model(Section):
+    backbone: Literal["resnet50", "resnet14", "resnet50v2", "mobilenet_v2"] = "resnet50"
+    weights: str = "imagenet"  # "imagenet", "none" or the path of a weights file
+    width: Positive = 64  # channels of the first stage; only resnet14 may differ from 64
+    # "The final three layers removed" can mean either of these; see facts in the README.
+    feature_layer: Literal["conv5_block3_out", "conv5_block3_add"] = "conv5_block3_out"
+    attention_maps: Positive = 16
+    gamma: float = 0.01  # initial value of the learnable scalar
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    batch_norm_momentum: Share = 0.99
+
+    @model_validator(mode="after")
+    def width_fits_backbone(self):
+        if self.backbone != "resnet14" and self.width != 64:
+            raise ValueError(f"width can be set for resnet14 only, {self.backbone} has its own")
+        if self.backbone == "resnet14" and self.weights == "imagenet":
+            raise ValueError("there are no ImageNet weights for resnet14; set weights to none")
+        return self
+
+
+class Training(Section):
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    adam_epsilon: Annotated[float, Field(gt=0)] = 0.1
+    epochs: Positive = 300
+    patience: Positive = 40
+    min_delta: Annotated[float, Field(ge=0)] = 0.001
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # not said in the paper
+    restore_best: bool = True  # not said in the paper
+    batch_size: Positive = 32  # not said in the paper
+    epoch_fraction: dict[Dataset, Annotated[float, Field(gt=0, le=1)]] = {"ham10000": 0.1}
+    class_weights: bool = True
+
+
+class Attack(Section):
+    """One attack and the budgets it is run at; parameters go to `lib.attacks.make_attack`."""
+
+    attack: str
+    norm: Literal["linf", "l2"] = "linf"
+    epsilons: list[Annotated[float, Field(gt=0)]] | None = None
+    through: Literal["logits", "softmax"] = "logits"
+    parameters: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """A name that is unique within a profile and safe in file names."""
+        return "-".join([self.attack, self.norm] + (["softmax"] if self.through == "softmax" else []))
+
+
+class Evaluation(Section):
+    """Threat model: epsilons in units of 1/255, that is, in gray levels of an image in [0, 255]."""
+
+    images: Positive | None = None  # test images attacked per data set; null for all of them
+    epsilons: list[Annotated[float, Field(gt=0)]] = [0.03, 0.1, 0.25, 0.5, 1, 2, 4, 8]
+    attacks: list[Attack]
+    batch_size: Positive = 64
+    headline: str = "pgd-linf"  # the attack whose curve the claims are judged on
+    gradcam_images: Annotated[int, Field(ge=6)] = 12
+    gradcam_shown: Annotated[int, Field(ge=6)] = 6
+    gradcam_epsilon: Annotated[float, Field(gt=0)] = 1
+
+    @model_validator(mode="after")
+    def attacks_fit_together(self):
+        names = [attack.name for attack in self.attacks]
+        if len(set(names)) < len(names):
+            raise ValueError("attacks lists the same attack, norm and output twice")
+        if self.headline not in names:
+            raise ValueError(f"headline names {self.headline!r}, which is not among the attacks {names}")
+        for epsilons in [self.epsilons] + [attack.epsilons for attack in self.attacks if attack.epsilons]:
+            if sorted(set(epsilons)) != epsilons:
+                raise ValueError(f"epsilons must increase strictly, got {epsilons}")
+        return self
+
+
+class Profile(Section):
+    profile: str
+    title: str
+    source: Literal["phantom", "original"]
+    datasets: Annotated[list[Dataset], Field(min_length=1)]
+    variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
+    phantom: Phantom | None = None
+    split: Split = Split()
+    preprocessing: Preprocessing = Preprocessing()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def is_consistent(self):
+        if (self.source == "phantom") != (self.phantom is not None):
+            raise ValueError("a phantom section belongs to source: phantom, and only there")
+        for name in ("datasets", "variants", "seeds"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} lists an entry twice")
+        if not {"baseline", "attention"} <= set(self.variants):
+            raise ValueError("variants needs both baseline and attention: the study compares them")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What every output says about the data it came from."""
+        return "phantom data" if self.source == "phantom" else "original data"
+
+    @property
+    def backbone_title(self) -> str:
+        """The backbone as outputs name it, with its width and weights where they matter."""
+        titles = {
+            "resnet50": "ResNet-50",
+            "resnet14": f"small bottleneck ResNet (14 layers, width {self.model.width})",
+            "resnet50v2": "ResNet-50 V2",
+            "mobilenet_v2": "MobileNetV2",
+        }
+        start = {"none": "from scratch", "imagenet": "from ImageNet weights"}
+        weights = start.get(self.model.weights, f"from {Path(self.model.weights).name}")
+        return f"{titles[self.model.backbone]}, {weights}"
+
+
+def profile_path(name: str | Path) -> Path:
+    """The file of a profile given by name (`quick`) or by path (`my/own.yaml`)."""
+    return Path(name) if str(name).endswith((".yaml", ".yml")) else ROOT / "profiles" / f"{name}.yaml"
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Read and check a profile.
+
+    Raises StudyError, in one sentence that names the file and the key, when the file is missing or
+    is not YAML, or when a key is unknown, of the wrong type or impossible.
+    """
+    path = profile_path(name)
+    if not path.is_file():
+        known = sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml"))
+        raise StudyError(f"There is no profile {str(name)!r}; the profiles are: {', '.join(known)}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{path.name} is not valid YAML: {reason}.") from None
+    if not isinstance(values, dict):
+        raise StudyError(f"{path.name} must be a list of keys and values, such as `profile: {path.stem}`.")
+    try:
+        profile = Profile(**values)
+    except (ValidationError, TypeError) as error:
+        raise StudyError(f"{path.name}: {_one_sentence(error)}") from None
+    if profile.profile != path.stem:
+        raise StudyError(
+            f"{path.name}: profile is {profile.profile!r} but must be the file's name, {path.stem!r}."
+        )
+    return profile
+
+
+def _one_sentence(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"keys must be text ({error})."
+    # A mistyped key also leaves a required one missing: name the mistyped one.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"]) or "profile"
+    if first["type"] == "extra_forbidden":
+        *parents, unknown = first["loc"]
+        known = _known_keys(parents)
+        near = difflib.get_close_matches(str(unknown), known, n=1)
+        return f"{key} is not a known key" + (
+            f"; did you mean {near[0]}?" if near else f"; the keys there are {', '.join(known)}."
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"{key}: {message}{got}."
+
+
+def _known_keys(parents) -> list[str]:
+    section = Profile
+    for part in parents:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def check(name: str, dataset: str = "") -> Profile:
+    """The profile, if it is valid and has this data set (or none is named); StudyError otherwise."""
+    profile = load_profile(name)
+    if dataset and dataset not in profile.datasets:
+        raise StudyError(
+            f"Profile {profile.profile} has no data set {dataset!r}; it has {', '.join(profile.datasets)}."
+        )
+    return profile
+
+
+if __name__ == "__main__":
+    try:
+        check(*sys.argv[1:])
+    except StudyError as error:
+        sys.exit(f"reproduce: {error}")

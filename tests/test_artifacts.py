@@ -1,0 +1,66 @@
+import json
+import textwrap
+
+import pytest
+
+from lib import artifacts
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    artifacts.write_text(path, "old")
+
+    def interrupted():
+        with artifacts.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_cached_makes_once_per_key_and_again_when_the_key_changes(tmp_path):
+    made = []
+
+    def get(key):
+        return artifacts.cached(
+            tmp_path / "a.txt", key, lambda p: (made.append(key), p.write_text(key)), lambda p: p.read_text(), seed=3
+        )
+
+    assert [get("x"), get("x"), get("y"), get("x")] == ["x", "x", "y", "x"]
+    assert made == ["x", "y", "x"]
+    record = json.loads((tmp_path / "a.txt.provenance.json").read_text())
+    assert record["key"] == "x"
+    assert record["seed"] == 3
+    assert set(record) >= {"commit", "packages", "machine", "date", "python", "seconds"}
+
+
+def test_cached_does_not_trust_a_file_whose_making_failed(tmp_path):
+    path = tmp_path / "a.txt"
+    artifacts.cached(path, "x", lambda p: p.write_text("good"), lambda p: p.read_text())
+
+    def fails(temporary):
+        temporary.write_text("bad")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        artifacts.cached(path, "y", fails, lambda p: p.read_text())
+    assert artifacts.cached(path, "y", lambda p: p.write_text("made"), lambda p: p.read_text()) == "made"
+
+
+def test_the_code_key_sees_code_and_not_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
+    module = tmp_path / "lib" / "m.py"
+    module.parent.mkdir()
+
+    def key(source):
+        module.write_text(textwrap.dedent(source))
+        artifacts.code_key.cache_clear()
+        return artifacts.code_key("m")
+
+    first = key('"""Doc."""\ndef f(x):\n    """Twice."""\n    return 2 * x\n')
+    assert first == key('"""Other."""\n\n# a comment\ndef f(x):\n    """Other."""\n    return (2 * x)\n')
+    assert first != key('"""Doc."""\ndef f(x):\n    """Twice."""\n    return 3 * x\n')
+    artifacts.code_key.cache_clear()

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import ROOT, StudyError
+from lib.attacks import make_attack
+from lib.profile import check, load_profile
+
+QUICK = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
+
+
+def write(folder: Path, values) -> Path:
+    path = folder / "quick.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_profile_is_valid_and_its_attacks_exist(path):
+    profile = load_profile(path)
+    for attack in profile.evaluation.attacks:
+        made = make_attack(attack.attack, norm=attack.norm, **attack.parameters)
+        assert made.norm.name == attack.norm
+
+
+def test_the_paper_profile_has_the_values_of_section_3_3():
+    profile = load_profile("paper")
+    training = profile.training
+    assert (training.learning_rate, training.adam_epsilon) == (0.01, 0.1)
+    assert (training.epochs, training.patience, training.min_delta) == (300, 40, 0.001)
+    assert training.epoch_fraction == {"ham10000": 0.1}
+    assert training.class_weights
+    assert (profile.model.backbone, profile.model.weights) == ("resnet50", "imagenet")
+    assert (profile.model.attention_maps, profile.model.gamma, profile.model.dropout) == (16, 0.01, 0.5)
+    assert profile.preprocessing.image_size == 224
+    assert profile.source == "original"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trainin": {}}, "trainin is not a known key; did you mean training?"),
+        ({"training": {"epoch": 3}}, "training.epoch is not a known key; did you mean epochs?"),
+        ({"training": {"epochs": 0}}, "training.epochs: input should be greater than 0, got 0."),
+        ({"training": {"epochs": "ten"}}, "training.epochs: input should be a valid integer, got 'ten'."),
+        ({"training": {"epochs": True}}, "training.epochs: input should be a valid integer, got True."),
+        ({"split": {"validation": 0.5, "test": 0.5}}, "must leave images for training"),
+        ({"datasets": ["ham1000"]}, "datasets.0: input should be 'ham10000'"),
+        ({"variants": ["attention", "attention-reference"]}, "variants needs both baseline and attention"),
+        ({"seeds": [0, 0]}, "seeds lists an entry twice"),
+        ({"phantom": None}, "a phantom section belongs to source: phantom"),
+        ({"model": {"backbone": "resnet50", "width": 32}}, "width can be set for resnet14 only"),
+        ({"model": {"backbone": "resnet14", "weights": "imagenet"}}, "no ImageNet weights for resnet14"),
+        ({"evaluation": QUICK["evaluation"] | {"epsilons": [1, 0.5]}}, "epsilons must increase strictly"),
+        ({"evaluation": QUICK["evaluation"] | {"headline": "cw"}}, "headline names 'cw'"),
+        ({"evaluation": QUICK["evaluation"] | {"attacks": [{"atack": "pgd"}]}}, "did you mean attack?"),
+        ({"profile": "slow"}, "profile is 'slow' but must be the file's name"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path, change, message):
+    with pytest.raises(StudyError) as error:
+        load_profile(write(tmp_path, QUICK | change))
+    assert message in str(error.value)
+    assert str(error.value).startswith("quick.yaml: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "a: b: c", "\x00", "1: 2", "!!python/object:os.system {}"])
+def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
+    with pytest.raises(StudyError) as error:
+        load_profile(write(tmp_path, text))
+    assert "quick.yaml" in str(error.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(QUICK)),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    ),
+)
+def test_any_value_gives_a_profile_or_a_sentence(tmp_path_factory, key, value):
+    path = write(tmp_path_factory.mktemp("profile"), QUICK | {key: value})
+    try:
+        load_profile(path)
+    except StudyError as error:
+        assert "\n" not in str(error)
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(StudyError, match="There is no profile 'quik'; the profiles are: .*quick"):
+        check("quik")
+    with pytest.raises(StudyError, match="Profile quick has no data set 'imagenet'"):
+        check("quick", "imagenet")
