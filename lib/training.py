@@ -1,0 +1,174 @@
+"""Training after section 3.3: Adam, cross-entropy, class weights, early stopping, short epochs."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lib import StudyError
+from lib.artifacts import replacing
+from lib.profile import Training
+
+HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "gamma"]
+
+
+def set_determinism(seed: int, threads: int | None = None) -> None:
+    """Seed Python, NumPy and the backend, and ask the backend for deterministic operations.
+
+    Sums over threads depend on how many there are: `threads` fixes that, so that results do not depend on
+    the cores at hand. Raises StudyError when the backend already runs with another number.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        if threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != threads:
+            try:
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+            except RuntimeError:
+                raise StudyError(
+                    f"The profile wants {threads} thread(s) but TensorFlow already runs; restart the kernel."
+                ) from None
+    keras.utils.set_random_seed(seed)
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weights by inverse frequency, n / (classes * n_c), float32, shape (classes,); 0 for an absent class."""
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1)) * (counts > 0)).astype("float32")
+
+
+def best_epoch(values, min_delta: float, mode: str) -> int:
+    """Index of the epoch that early stopping holds for the best: the last to improve by `min_delta`."""
+    sign = 1 if mode == "max" else -1
+    best, index = -np.inf, 0
+    for i, value in enumerate(values):
+        if sign * value - min_delta > best:
+            best, index = sign * value, i
+    return index
+
+
+class Epoch(keras.utils.PyDataset):
+    """The batches of one epoch, in an order that depends on (seed, epoch) alone, so that resuming is exact.
+
+    `images` is uint8 (n, h, w, 3), possibly memory-mapped, and only the batch at hand is read. With
+    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch.
+    """
+
+    def __init__(self, images, labels, classes, weights, settings, fraction, seed, epoch):
+        super().__init__()
+        order = np.random.default_rng([seed, epoch]).permutation(len(labels))
+        self.order = order[: max(settings.batch_size, round(fraction * len(labels)))]
+        self.images, self.labels, self.weights = images, labels, weights
+        self.classes, self.batch_size = classes, settings.batch_size
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, batch):
+        rows = np.sort(self.order[batch * self.batch_size : (batch + 1) * self.batch_size])
+        labels = self.labels[rows]
+        return (
+            self.images[rows].astype("float32"),
+            keras.utils.to_categorical(labels, self.classes),
+            self.weights[labels],
+        )
+
+
+def train(
+    model: keras.Model,
+    training: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    settings: Training,
+    directory: Path,
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    progress=None,
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Train a classifier as section 3.3 says; return it with the weights chosen, and its history.
+
+    `training` and `validation` are pairs of images, uint8 (n, h, w, 3), and labels, int (n,). `fraction` is
+    the share of the data that makes an epoch. The history has one row per epoch: loss, accuracy, val_loss,
+    val_accuracy and, for an attention model, gamma.
+
+    Every epoch leaves a checkpoint in `directory`; called again after an interruption, training goes on from
+    the last one and ends with the same weights and history as if it had not been interrupted: the order of
+    the data and the dropout masks depend on (seed, epoch), and early stopping is read off the history.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    classes = model.output_shape[-1]
+    weights = class_weights(training[1], classes) if settings.class_weights else np.ones(classes, "float32")
+    mode = "max" if settings.monitor == "val_accuracy" else "min"
+    held_out = Epoch(*validation, classes, np.ones(classes, "float32"), settings, 1.0, 0, 0)
+
+    history, resumed = _resume(directory)
+    if resumed is not None:
+        model = resumed
+    else:
+        # XLA on a CPU is slower than the plain graph, which uses oneDNN; on a GPU Keras decides.
+        model.compile(
+            keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
+            keras.losses.CategoricalCrossentropy(),
+            metrics=["accuracy"],
+            jit_compile="auto" if _has_gpu() else False,
+        )
+    while True:
+        best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
+        if len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience:
+            break
+        epoch = len(history)
+        _seed_dropout(model, seed, epoch)
+        batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
+        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+        loss, accuracy = model.evaluate(held_out, verbose=0)
+        gamma = [float(v) for v in model.trainable_variables if v.path.endswith("soft_attention/gamma")]
+        row = [epoch + 1, fitted["loss"][0], fitted["accuracy"][0], loss, accuracy, *(gamma or [np.nan])]
+        history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
+        _checkpoint(
+            model, history, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
+        )
+        if progress is not None:
+            progress.set_postfix_str(f"validation accuracy {accuracy:.2f}, loss {loss:.2f}")
+            progress.update()
+    if settings.restore_best:
+        model.load_weights(directory / f"best-{best + 1:04d}.weights.h5")
+    return model, history
+
+
+def _has_gpu() -> bool:
+    return any("GPU" in device.upper() for device in keras.distribution.list_devices("gpu"))
+
+
+def _seed_dropout(model, seed, epoch):
+    """Let the dropout masks of an epoch depend on (seed, epoch), not on what ran before."""
+    for i, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:
+            state = np.random.SeedSequence([seed, epoch, i]).generate_state(2).astype("int64") % 2**31
+            layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))
+
+
+def _checkpoint(model, history, directory, best):
+    """Leave the epoch's files in an order that makes a kill at any moment harmless: the checkpoint last."""
+    epoch = len(history)
+    if best == epoch - 1:
+        model.save_weights(directory / f"best-{epoch:04d}.weights.h5")
+    with replacing(directory / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    with replacing(directory / f"checkpoint-{epoch:04d}.keras") as temporary:
+        model.save(temporary)
+    keep = {f"checkpoint-{epoch:04d}.keras", f"best-{best + 1:04d}.weights.h5"}
+    for path in [*directory.glob("checkpoint-*.keras"), *directory.glob("best-*.weights.h5")]:
+        if path.name not in keep:
+            path.unlink()
+
+
+def _resume(directory) -> tuple[pd.DataFrame, keras.Model | None]:
+    """The history and the model of the last finished epoch, or an empty history and no model."""
+    checkpoints = sorted(directory.glob("checkpoint-*.keras"))
+    if not checkpoints:
+        return pd.DataFrame(columns=HISTORY), None
+    epoch = int(checkpoints[-1].stem.split("-")[1])
+    history = pd.read_csv(directory / "history.csv", float_precision="round_trip").iloc[:epoch]
+    return history, keras.saving.load_model(checkpoints[-1])

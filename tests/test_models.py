@@ -1,0 +1,147 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import StudyError
+from lib.models import CaffePreprocessing, SoftAttention, build_classifier, parameter_counts
+from lib.profile import Model
+
+SMALL = Model(backbone="resnet14", weights="none", width=8)
+
+
+def softmax(x, axis):
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def formula(t, kernel, bias, gamma):
+    """f_sa position by position, in loops, after the equation."""
+    n, h, w, _ = t.shape
+    padded = np.pad(t, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    scores = np.zeros((n, h, w, kernel.shape[-1]))
+    for i in range(h):
+        for j in range(w):
+            scores[:, i, j] = np.tensordot(padded[:, i : i + 3, j : j + 3], kernel, 3) + bias
+    maps = softmax(scores, axis=(1, 2))
+    return gamma * t * maps.sum(-1, keepdims=True), maps
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
+def test_soft_attention_is_the_formula(height, width, channels, maps, seed):
+    rng = np.random.default_rng(seed)
+    t = rng.normal(size=(2, height, width, channels)).astype("float32")
+    layer = SoftAttention(maps=maps, gamma=0.5)
+    weighted, attention = layer(t)
+    bias = rng.normal(size=maps).astype("float32")
+    layer.bias.assign(bias)
+    weighted, attention = layer(t)
+    expected, expected_maps = formula(t, np.asarray(layer.kernel), bias, 0.5)
+    np.testing.assert_allclose(attention, expected_maps, atol=1e-5)
+    np.testing.assert_allclose(weighted, expected, atol=1e-5)
+    np.testing.assert_allclose(np.sum(attention, axis=(1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 32), (4, 5, 16), (3, 3, 31), (7, 7, 4), (2, 6, 3)])
+def test_the_reference_form_is_the_3d_convolution_of_the_public_code(shape):
+    channels = shape[-1]
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=(2, *shape)).astype("float32")
+    layer = SoftAttention(maps=5, form="reference")
+    layer(t)
+    bias = rng.normal(size=5).astype("float32")
+    layer.bias.assign(bias)
+    # "same" padding, written out: TensorFlow's own on the CPU reads other channels forward than backward
+    # when the stride exceeds the kernel, so it cannot be the reference.
+    padded = np.pad(t, [(0, 0), ((channels - 1) // 2, channels // 2), (1, 1), (0, 0)])[..., None]
+    scores = keras.ops.conv(padded, layer.kernel, strides=(1, 1, channels), padding="valid")
+    scores = np.maximum(np.asarray(scores)[:, :, :, 0] + bias, 0)
+    maps = softmax(scores, axis=(1, 2))
+    weighted, attention = layer(t)
+    np.testing.assert_allclose(attention, maps, atol=1e-5)
+    np.testing.assert_allclose(weighted, t * maps.sum(-1, keepdims=True), atol=1e-5)
+
+
+def test_the_preprocessing_layer_is_keras_caffe_mode():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype("float32")
+    expected = keras.applications.resnet50.preprocess_input(images.copy())
+    np.testing.assert_allclose(CaffePreprocessing()(images), expected, atol=1e-4)
+
+
+def test_attention_adds_less_than_1_3_percent_to_resnet50():
+    """Claim C4, from the built models, against the count by hand."""
+    settings = Model(weights="none")
+    counts = {v: parameter_counts(build_classifier(settings, v, 7, 224)) for v in ("baseline", "attention")}
+    assert counts["baseline"]["backbone_parameters"] == 23_587_712
+    assert counts["attention"]["attention_parameters"] == 9 * 2048 * 16 + 16 + 1
+    assert counts["attention"]["attention_percent"] < 1.3
+    assert counts["baseline"]["parameters"] == 23_587_712 + 2048 * 7 + 7
+    assert counts["attention"]["parameters"] == 23_587_712 + 294_929 + 2 * 2048 * 7 + 7
+
+
+@pytest.mark.parametrize("variant", ["baseline", "attention", "attention-reference"])
+def test_a_saved_model_predicts_the_same(variant, tmp_path):
+    images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype("float32")
+    model = build_classifier(SMALL, variant, 7, 64, seed=3)
+    assert model.get_layer("features").output.shape == (None, 4, 4, 256)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again(images), model(images), atol=1e-6)
+    np.testing.assert_allclose(np.sum(model(images), axis=1), 1, atol=1e-5)
+
+
+def test_the_attention_head_is_that_of_section_3_3():
+    """The head recomputed in NumPy from the feature map and the block's output."""
+    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
+    model = build_classifier(SMALL, "attention", 3, 112)
+    t, (weighted, _), logits = keras.Model(
+        model.input, [model.get_layer(n).output for n in ("features", "soft_attention", "logits")]
+    )(images)
+
+    def max_pool(x):
+        x = np.pad(np.asarray(x), [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=-np.inf)
+        return x.reshape(2, 4, 2, 4, 2, -1).max(axis=(2, 4))
+
+    assert t.shape == (2, 7, 7, 256)
+    pooled = np.maximum(np.concatenate([max_pool(t), max_pool(weighted)], -1), 0).mean(axis=(1, 2))
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(logits, pooled @ kernel + bias, atol=1e-4)
+
+
+def test_variants_share_the_backbone_they_start_from():
+    pair = [build_classifier(SMALL, variant, 3, 64, seed=5) for variant in ("baseline", "attention")]
+    other = build_classifier(SMALL, "baseline", 3, 64, seed=6)
+    first, second, third = (m.get_layer("conv4_block1_2_conv").get_weights()[0] for m in (*pair, other))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_feature_layers_differ_by_one_relu():
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    maps = []
+    for feature_layer in ("conv5_block3_add", "conv5_block3_out"):
+        model = build_classifier(SMALL.model_copy(update={"feature_layer": feature_layer}), "baseline", 3, 64)
+        maps.append(np.asarray(keras.Model(model.input, model.get_layer("features").output)(images)))
+    assert maps[0].min() < 0
+    np.testing.assert_allclose(np.maximum(maps[0], 0), maps[1], atol=1e-5)
+
+
+def test_weights_are_loaded_from_a_file(tmp_path):
+    shape = (32, 32, 3)
+    source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=shape)
+    source.get_layer("Conv1").set_weights([np.full((3, 3, 3, 32), 0.25)])
+    source.save_weights(tmp_path / "mobilenet.weights.h5")
+    settings = Model(backbone="mobilenet_v2", weights=str(tmp_path / "mobilenet.weights.h5"))
+    model = build_classifier(settings, "attention", 2, 32)
+    np.testing.assert_array_equal(model.get_layer("Conv1").get_weights()[0], 0.25)
+
+
+def test_missing_weights_are_one_clear_sentence(tmp_path):
+    with pytest.raises(StudyError, match=r"nowhere\.h5, which is not a file"):
+        build_classifier(Model(weights="nowhere.h5"), "baseline", 2, 32)
+    broken = tmp_path / "broken.weights.h5"
+    broken.write_bytes(b"not HDF5")
+    with pytest.raises(StudyError, match="could not be loaded"):
+        build_classifier(Model(weights=str(broken)), "baseline", 2, 32)

@@ -1,0 +1,135 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
+
+from lib.models import SoftAttention
+from lib.profile import Training
+from lib.training import Epoch, best_epoch, class_weights, set_determinism, train
+
+SHORT = Training(epochs=4, batch_size=8, epoch_fraction={})
+
+
+def tiny(seed=0):
+    """Everything whose state a resumed training must restore: batch norm, gamma, dropout."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 8, 8)(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.8)(x))
+    x, _ = SoftAttention(maps=2, name="soft_attention")(x)
+    x = keras.layers.Dropout(0.5, seed=seed)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(2, name="logits")(x)))
+
+
+def toy(n=32, size=32, seed=0):
+    """Two classes told apart by colour."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    images = rng.integers(0, 100, (n, size, size, 3), dtype=np.uint8)
+    images[labels == 1, :, :, 0] += 120
+    return images, labels
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=60))
+def test_class_weights_are_scikit_learns_balanced_ones(labels):
+    labels = np.array(labels)
+    present = np.unique(labels)
+    expected = compute_class_weight("balanced", classes=present, y=labels) * len(present) / 5
+    weights = class_weights(labels, 5)
+    np.testing.assert_allclose(weights[present], expected, rtol=1e-6)
+    assert weights.sum() == pytest.approx(weights[present].sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 2, width=32), min_size=1, max_size=30), st.integers(1, 5))
+def test_early_stopping_is_keras_early_stopping(losses, patience):
+    stopper = keras.callbacks.EarlyStopping("val_loss", min_delta=0.001, patience=patience)
+    stopper.set_model(keras.Sequential())
+    stopper.model.stop_training = False
+    stopper.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        stopper.on_epoch_end(epoch, {"val_loss": loss})
+        if stopper.model.stop_training:
+            break
+    seen = losses[: epoch + 1]
+    best = best_epoch(seen, 0.001, "min")
+    assert best == stopper.best_epoch
+    assert (len(seen) - 1 - best >= patience) == stopper.model.stop_training or epoch == 0
+
+
+def test_an_epoch_sees_every_image_once_and_a_fraction_a_share():
+    images, labels = toy(30)
+    images[:, 0, 0, 0] = np.arange(30)
+    whole = Epoch(images, labels, 2, np.ones(2), SHORT, 1.0, 0, 0)
+    batches = [whole[i] for i in range(len(whole))]
+    assert sorted(int(x) for images, _, _ in batches for x in images[:, 0, 0, 0]) == list(range(30))
+    part = Epoch(images, labels, 2, np.ones(2), SHORT, 0.5, 0, 0)
+    assert len(set(part.order)) == 15
+    assert set(part.order) != set(Epoch(images, labels, 2, np.ones(2), SHORT, 0.5, 0, 1).order)
+
+
+def test_training_learns_and_chooses_the_best_epoch(tmp_path):
+    set_determinism(0)
+    model = tiny()
+    data = toy(64)
+    model, history = train(model, data, toy(32, seed=1), SHORT, tmp_path, seed=0)
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    assert history["gamma"].notna().all()
+    loss, _ = model.evaluate(
+        toy(32, seed=1)[0].astype("float32"), keras.utils.to_categorical(toy(32)[1]), verbose=0
+    )
+    assert loss == pytest.approx(history["val_loss"].min(), abs=1e-3)
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+def test_training_stops_early(tmp_path):
+    images, labels = toy(16)
+    settings = Training(epochs=50, patience=2, min_delta=10, batch_size=8, epoch_fraction={})
+    _, history = train(tiny(), (images, labels), (images, labels), settings, tmp_path)
+    assert len(history) == 3  # nothing improves by 10: the first epoch stays the best, patience 2
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from test_training import *
+set_determinism(0, 1)
+settings = Training(epochs=6, batch_size=8, epoch_fraction={{}})
+model = tiny()
+model, history = train(model, toy(64), toy(32, seed=1), settings, Path({directory!r}), seed=0, fraction=0.5)
+np.save({directory!r} + "/predictions.npy", model.predict(toy(32, seed=2)[0].astype("float32"), verbose=0))
+"""
+
+
+def start(directory):
+    code = SCRIPT.format(path=[os.path.dirname(__file__)], directory=str(directory))
+    return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+def test_killed_training_ends_as_if_undisturbed(tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert start(undisturbed).wait() == 0
+    process = start(killed)
+    deadline = time.time() + 60
+    while len(list(killed.glob("checkpoint-0002.keras"))) == 0 and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    finished = pd.read_csv(killed / "history.csv")
+    assert 2 <= len(finished) < 6
+    assert start(killed).wait() == 0
+    assert (killed / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
+    np.testing.assert_array_equal(
+        np.load(killed / "predictions.npy"), np.load(undisturbed / "predictions.npy")
+    )
