@@ -26,7 +26,11 @@ def test_cached_makes_once_per_key_and_again_when_the_key_changes(tmp_path):
 
     def get(key):
         return artifacts.cached(
-            tmp_path / "a.txt", key, lambda p: (made.append(key), p.write_text(key)), lambda p: p.read_text(), seed=3
+            tmp_path / "a.txt",
+            key,
+            lambda p: (made.append(key), p.write_text(key)),
+            lambda p: p.read_text(),
+            seed=3,
         )
 
     assert [get("x"), get("x"), get("y"), get("x")] == ["x", "x", "y", "x"]

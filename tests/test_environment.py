@@ -12,9 +12,7 @@ from packaging.version import Version
 from lib import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
-PINS = [
-    Requirement(line.rstrip("\\ ")) for line in LOCK.splitlines() if re.match(r"[a-z0-9]", line)
-]
+PINS = [Requirement(line.rstrip("\\ ")) for line in LOCK.splitlines() if re.match(r"[a-z0-9]", line)]
 
 
 def marker_environment(version):

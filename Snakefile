@@ -1,0 +1,165 @@
+# The study as a graph: prepare -> train -> attack -> gradcam -> results -> report.
+# Every rule but the last runs one notebook. Run it through ./reproduce, which makes the environment.
+
+import sys
+from pathlib import Path
+
+from lib import StudyError
+from lib.profile import check, profile_path
+
+NAME = str(config.get("profile", "quick"))
+try:
+    PROFILE = check(NAME, config.get("dataset", ""))
+except StudyError as error:
+    sys.exit(f"reproduce: {error}")
+DATASETS = [config["dataset"]] if "dataset" in config else PROFILE.datasets
+
+DATA = str(config.get("data", "data/raw"))  # relative to this folder, like everything here
+RUNS = f"data/runs/{PROFILE.profile}"
+NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
+
+
+def sources(*modules):
+    """The files of these modules and packages of lib."""
+    paths = [Path("lib", module) for module in modules]
+    files = [file for path in paths for file in [path.with_suffix(".py"), *sorted(path.rglob("*.py"))]]
+    return [str(file) for file in files if file.exists()]
+
+
+# A finished stage is a marker under data/runs, which git ignores: a fresh clone runs the whole study although
+# it holds rendered figures. What a stage computes lies beside its marker and is reused if it is still valid.
+RUN = (
+    "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook {params.notebook} {params.output} "
+    "-p profile {params.profile} -p seed {wildcards.seed} -p dataset {wildcards.dataset} -p data {params.data:q} "
+    "2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+)
+
+
+def stage(notebook):
+    """What the rules of all stages share."""
+    return dict(
+        notebook=notebook,
+        profile=NAME,
+        data=DATA,
+        output=lambda wildcards: f"{NOTEBOOKS}/{notebook}_{wildcards.dataset}_seed{wildcards.seed}.ipynb",
+    )
+
+
+wildcard_constraints:
+    dataset="[a-z0-9]+",
+    seed="[0-9]+",
+
+
+rule all:
+    input:
+        f"{RUNS}/report.done",
+
+
+rule prepare:
+    input:
+        "notebooks/01_preprocessing.ipynb",
+        profile_path(NAME),
+        sources("preprocessing", "datasets"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
+    params:
+        **stage("01_preprocessing"),
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.log",
+    shell:
+        RUN
+
+
+rule train:
+    input:
+        rules.prepare.output,
+        "notebooks/02_training.ipynb",
+        sources("models", "training"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
+    params:
+        **stage("02_training"),
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/train.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/train.log",
+    shell:
+        RUN
+
+
+rule attack:
+    input:
+        rules.train.output,
+        "notebooks/03_attacks.ipynb",
+        sources("attacks", "robustness"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
+    params:
+        **stage("03_attacks"),
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/attack.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/attack.log",
+    shell:
+        RUN
+
+
+rule gradcam:
+    input:
+        rules.train.output,
+        "notebooks/04_gradcam.ipynb",
+        sources("attacks", "explain"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.done"),
+    params:
+        **stage("04_gradcam"),
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.log",
+    shell:
+        RUN
+
+
+rule results:
+    input:
+        expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
+               dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam"]),
+        "notebooks/05_results.ipynb",
+        sources("statistics", "claims", "figures", "tables"),
+    output:
+        touch(f"{RUNS}/results.done"),
+    params:
+        profile=NAME,
+        datasets=",".join(DATASETS),
+        data=DATA,
+        output=f"{NOTEBOOKS}/05_results.ipynb",
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/results.tsv"
+    log:
+        f"{RUNS}/results.log",
+    shell:
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook 05_results {params.output} "
+        "-p profile {params.profile} -p dataset {params.datasets} -p data {params.data:q} "
+        "2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+
+
+rule report:
+    input:
+        rules.results.output,
+        sources("report"),
+    output:
+        touch(f"{RUNS}/report.done"),
+    params:
+        profile=NAME,
+    log:
+        f"{RUNS}/report.log",
+    shell:
+        "python -m lib.report {params.profile} 2> {log} || (cat {log} >&2; exit 1)"

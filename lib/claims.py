@@ -1,0 +1,212 @@
+"""The claims of the paper against what this run measured, each with a rule that gives the verdict.
+
+All functions read data frames and nothing else; the rules stand here in words (`RULES`) and beside every
+verdict in the claims table.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lib.statistics import mean_interval, paired_difference, relative_change
+
+TYPICAL = 0.10
+"""Typical budgets are those at which the baseline keeps this robust accuracy, extreme ones those below it.
+
+The paper's text that would define the two words is missing; this is a reconstruction."""
+
+CLEAN_MARGIN = 0.02
+"""The loss of clean accuracy, as a share, that counts as none (a non-inferiority margin, chosen here)."""
+
+CLAIMS = {
+    "C1": (
+        "soft attention raises robust accuracy in typical adversarial scenarios",
+        "up to +16 % (relative)",
+    ),
+    "C2": ("soft attention raises robust accuracy in extreme cases", "up to +2700 % (relative)"),
+    "C3": ("clean accuracy is not sacrificed", "no drop"),
+    "C4": ("attention adds few parameters to the ResNet-50 classifier", "< 1.3 %"),
+    "C5": ("most runs stop early", "after 60 to 90 epochs of at most 300"),
+    "C6": ("Grad-CAM of the two models behaves differently under attack", "a figure"),
+}
+
+RULES = {
+    "C1": "Relative change of robust accuracy, averaged over the typical budgets. Reproduced if its 95 % interval "
+    "lies above 0, not reproduced if it lies below 0, else inconclusive.",
+    "C2": "Difference of robust accuracy in points, averaged over the extreme budgets (the relative change is "
+    "undefined where the baseline is at 0). Reproduced if its 95 % interval lies above 0, not reproduced if its "
+    "upper end is at or below 0 or neither variant has a right image left, else inconclusive.",
+    "C3": f"Difference of clean accuracy in points. Reproduced if its 95 % interval lies above {-100 * CLEAN_MARGIN:g} "
+    "points, not reproduced if it lies below 0, else inconclusive.",
+    "C4": "Parameters of the block on ResNet-50, in percent of the backbone's, counted in the built model. "
+    "Reproduced if below 1.3.",
+    "C5": "Epochs until training stopped. Testable only with the paper's limit of 300 epochs and patience of 40; "
+    "reproduced if more than half of the runs stop between 60 and 90.",
+    "C6": "Difference of the mean rank correlation of clean and attacked Grad-CAM, paired by image. Reproduced if "
+    "its 95 % interval excludes 0, else inconclusive: the paper shows pictures, not numbers.",
+}
+
+
+def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits") -> pd.DataFrame:
+    """Attention against baseline at every budget of one attack.
+
+    Returns one row per data set and epsilon: dataset, epsilon, n, seeds, baseline, attention (robust accuracies),
+    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test), percent,
+    percent_low, percent_high (relative change) and regime (typical or extreme).
+    """
+    here = outcomes[
+        (outcomes["attack"] == attack) & (outcomes["norm"] == norm) & (outcomes["through"] == through)
+    ]
+    rows = []
+    for (dataset, epsilon), group in here.groupby(["dataset", "epsilon"], sort=False):
+        if epsilon == 0:
+            continue
+        baseline, attention = (_matrix(group, variant, "correct") for variant in ("baseline", "attention"))
+        difference = paired_difference(baseline, attention)
+        relative = relative_change(baseline, attention)
+        rows.append(
+            {
+                "dataset": dataset,
+                "epsilon": epsilon,
+                "n": difference.images,
+                "seeds": difference.seeds,
+                "baseline": baseline.mean(),
+                "attention": attention.mean(),
+                "difference": difference.difference,
+                "ci_low": difference.low,
+                "ci_high": difference.high,
+                "p_value": difference.p_value,
+                "percent": relative.percent,
+                "percent_low": relative.low,
+                "percent_high": relative.high,
+                "regime": "typical" if baseline.mean() >= TYPICAL else "extreme",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _matrix(table: pd.DataFrame, variant: str, value: str) -> np.ndarray:
+    """(seeds, images) of a column, images in the same order for every variant."""
+    rows = table[table["variant"] == variant]
+    return rows.pivot_table(index="seed", columns="image_id", values=value, aggfunc="mean").to_numpy()
+
+
+def ledger(
+    outcomes: pd.DataFrame,
+    predictions: pd.DataFrame,
+    histories: pd.DataFrame,
+    shifts: pd.DataFrame,
+    resnet50_percent: float,
+    *,
+    headline: tuple[str, str, str],
+    protocol: bool,
+    label: str,
+) -> pd.DataFrame:
+    """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, verdict, rule.
+
+    `headline`: attack, norm and output of the attack that C1 and C2 are judged on. `resnet50_percent`: the
+    block's share of ResNet-50's parameters (C4). `protocol`: whether training ran with the paper's 300 epochs
+    and patience of 40 (C5). `label`: the data, said in every verdict on them.
+    """
+    curve = compare(outcomes, *headline)
+    rows = []
+    for dataset in dict.fromkeys(outcomes["dataset"]):
+        here = curve[curve["dataset"] == dataset]
+        attacked = outcomes[(outcomes[["attack", "norm", "through"]] == list(headline)).all(axis=1)]
+        attacked = attacked[attacked["dataset"] == dataset]
+        rows += [
+            _typical(attacked, here) | {"dataset": dataset},
+            _extreme(attacked, here) | {"dataset": dataset},
+            _clean(predictions[predictions["dataset"] == dataset]) | {"dataset": dataset},
+            _stopping(histories[histories["dataset"] == dataset], protocol) | {"dataset": dataset},
+            _gradcam(shifts[shifts["dataset"] == dataset]) | {"dataset": dataset},
+        ]
+    for row in rows:
+        one_run = "" if row.get("seeds", 1) > 1 else ", one training run per variant"
+        row["verdict"] += (
+            f" ({label}{one_run})" if row["verdict"] != "not testable on this data" else f" ({label})"
+        )
+    rows.append(
+        {
+            "claim": "C4", "dataset": "any", "ours": resnet50_percent, "unit": "%",
+            "verdict": "reproduced" if resnet50_percent < 1.3 else "not reproduced",
+        }
+    )  # fmt: skip
+    table = pd.DataFrame(rows)
+    table["statement"], table["paper"] = zip(*table["claim"].map(CLAIMS), strict=True)
+    table["rule"] = table["claim"].map(RULES)
+    columns = "claim statement dataset paper ours ci_low ci_high unit n verdict rule".split()
+    order = table["claim"].rank(method="first").sort_values().index
+    return table.reindex(columns=columns).loc[order].reset_index(drop=True)
+
+
+def _verdict(low: float, high: float, above: float = 0.0, below: float = 0.0) -> str:
+    return "reproduced" if low > above else "not reproduced" if high < below else "inconclusive"
+
+
+def _share_survived(attacked: pd.DataFrame, epsilons) -> tuple[np.ndarray, np.ndarray]:
+    """Per seed and image, the share of these budgets that it survives: what an average over budgets is made of."""
+    part = attacked[attacked["epsilon"].isin(epsilons)].assign(correct=lambda t: t["correct"].astype(float))
+    return tuple(_matrix(part, variant, "correct") for variant in ("baseline", "attention"))
+
+
+def _typical(attacked, curve):
+    epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
+    row = {"claim": "C1", "unit": "% (relative)"}
+    if epsilons.empty:
+        return row | {"verdict": "not testable on this data"}
+    baseline, attention = _share_survived(attacked, epsilons)
+    change = relative_change(baseline, attention)
+    return row | {
+        "ours": change.percent, "ci_low": change.low, "ci_high": change.high,
+        "n": baseline.shape[1], "seeds": len(baseline), "verdict": _verdict(change.low, change.high),
+    }  # fmt: skip
+
+
+def _extreme(attacked, curve):
+    epsilons = curve.loc[curve["regime"] == "extreme", "epsilon"]
+    row = {"claim": "C2", "unit": "points"}
+    if epsilons.empty:
+        return row | {"verdict": "not testable on this data"}
+    baseline, attention = _share_survived(attacked, epsilons)
+    change = paired_difference(baseline, attention)
+    nothing_left = not baseline.any() and not attention.any()
+    return row | {
+        "ours": 100 * change.difference, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
+        "n": change.images, "seeds": change.seeds,
+        "verdict": "not reproduced" if nothing_left else _verdict(change.low, change.high),
+    }  # fmt: skip
+
+
+def _clean(predictions):
+    change = paired_difference(
+        *(_matrix(predictions, variant, "correct") > 0 for variant in ("baseline", "attention"))
+    )
+    return {
+        "claim": "C3", "unit": "points", "n": change.images, "seeds": change.seeds,
+        "ours": 100 * change.difference, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
+        "verdict": _verdict(change.low, change.high, above=-CLEAN_MARGIN),
+    }  # fmt: skip
+
+
+def _stopping(histories, protocol):
+    stopped = histories.groupby(["variant", "seed"])["epoch"].max()
+    row = {"claim": "C5", "unit": "epochs (median)", "ours": float(stopped.median()), "n": len(stopped)}
+    if not protocol:
+        return row | {"verdict": "not testable on this data"}
+    verdict = "reproduced" if stopped.between(60, 90).mean() > 0.5 else "not reproduced"
+    return row | {"ci_low": stopped.min(), "ci_high": stopped.max(), "verdict": verdict}
+
+
+def _gradcam(shifts):
+    shifts = shifts[shifts["map"] == "gradcam"]
+    wide = shifts.pivot_table(
+        index=["seed", "image_id"], columns="variant", values="rank_correlation", dropna=False
+    )
+    change = (wide["attention"] - wide["baseline"]).groupby("image_id").mean()
+    mean = mean_interval(change.to_numpy())
+    excludes = mean.low > 0 or mean.high < 0
+    return {
+        "claim": "C6", "unit": "rank correlation", "n": mean.n, "seeds": shifts["seed"].nunique(),
+        "ours": mean.mean, "ci_low": mean.low, "ci_high": mean.high,
+        "verdict": "reproduced" if excludes else "inconclusive",
+    }  # fmt: skip

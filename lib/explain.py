@@ -1,0 +1,154 @@
+"""Where a classifier looks: Grad-CAM, the block's own attention, and how far such maps move.
+
+Maps are compared at their native resolution (7 x 7 for the models here) where order matters, because the
+pixels of an upsampled map depend on each other, and upsampled to the image where structure matters (SSIM).
+"""
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import ops
+from scipy.stats import rankdata, spearmanr
+from skimage.metrics import structural_similarity
+from tf_keras_vis.gradcam import Gradcam
+from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer
+from tf_keras_vis.utils.scores import CategoricalScore
+
+from lib import StudyError
+
+
+def grad_cam(
+    model: keras.Model, images, classes, layer: str = "features", upsample: bool = True, batch_size: int = 16
+) -> np.ndarray:
+    """Grad-CAM (Selvaraju et al. 2017) of one class per image, through tf-keras-vis.
+
+    `images`: RGB pixels in [0, 255], shape (n, H, W, 3); `classes`: int, shape (n,), the class whose logit
+    is explained. `layer`: the layer whose map is weighted; the default is the map that the head of every
+    model here reads (the backbone's last), so that baseline and attention are compared at the same place
+    and attention's gradient runs back through the block. Returns float32, shape (n, H, W), or (n, h, w) of
+    `layer` if not `upsample`, each map stretched to [0, 1]. A map without any positive evidence for the
+    class, like every constant map, is all 0 (see `constant`). Raises StudyError for a layer that the model
+    does not have or that is no feature map, and for a number of classes unlike the number of images.
+    """
+    images = np.asarray(images, np.float32)
+    if len(classes) != len(images):
+        raise StudyError(f"grad_cam needs one class per image, got {len(classes)} for {len(images)} images.")
+    if len(_layer(model, layer).output.shape) != 4:
+        raise StudyError(f"Layer {layer!r} has no feature map (n, h, w, channels); name another.")
+    # tf-keras-vis' ReplaceToLinear has no effect on a softmax that is a layer of its own: cut before it.
+    explainer = Gradcam(model, model_modifier=ExtractIntermediateLayer("logits"), clone=False)
+    maps = [
+        explainer(
+            CategoricalScore([int(label) for label in classes[start : start + batch_size]]),
+            images[start : start + batch_size],
+            penultimate_layer=layer,
+            seek_penultimate_conv_layer=False,
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        for start in range(0, len(images), batch_size)
+    ]
+    maps = _stretch(np.concatenate(maps))
+    return _upsample(maps, images.shape[1:3]) if upsample else maps
+
+
+def attention_map(model: keras.Model, images, upsample: bool = True, batch_size: int = 16) -> np.ndarray:
+    """The soft attention block's weight per position: the sum of its K maps (section 3.3).
+
+    `images`: RGB pixels in [0, 255], shape (n, H, W, 3). Returns float32, shape (n, h, w) of the block's
+    input, each map summing to K, or interpolated to (n, H, W) if `upsample`. Raises StudyError for a model
+    without the block.
+    """
+    images = np.asarray(images, np.float32)
+    _, maps = _layer(model, "soft_attention").output
+    maps = keras.Model(model.input, maps).predict(images, batch_size=batch_size, verbose=0).sum(axis=-1)
+    return _upsample(maps, images.shape[1:3]) if upsample else maps
+
+
+def constant(maps) -> np.ndarray:
+    """Which maps, shape (n, h, w), are constant up to float32 rounding: bool, shape (n,)."""
+    high, low = maps.max(axis=(1, 2)), maps.min(axis=(1, 2))
+    return high - low <= 1e-6 * np.maximum(np.abs(high), np.abs(low))
+
+
+def map_shift(clean, adversarial, size: tuple[int, int]) -> pd.DataFrame:
+    """How far each map moved between clean and adversarial image, as in Adebayo et al. 2018.
+
+    `clean`, `adversarial`: float, shape (n, h, w), at native resolution (`upsample=False`), any scale;
+    `size`: the images' height and width. One row per image:
+    rank_correlation: Spearman's, over the h * w cells, from -1 to 1.
+    ssim: structural similarity (Wang et al. 2004, their Gaussian window) of the maps, each stretched to
+    [0, 1] and interpolated to `size`.
+    top20_overlap: the h * w / 5 highest cells of both maps, intersection over union; about 0.11 by chance.
+    Cells that tie for the last places share them equally, and min and max over the shares stand for
+    intersection and union, so that no order of cells is preferred.
+    clean_constant, adversarial_constant: a map that is constant says nothing, and all three numbers are
+    NaN. Report how many: they are no random selection, Grad-CAM can vanish because of the attack.
+    Raises StudyError for arrays whose shapes differ.
+    """
+    clean, adversarial = np.asarray(clean), np.asarray(adversarial)
+    if clean.shape != adversarial.shape or clean.ndim != 3:
+        raise StudyError(f"Maps must be two arrays (n, h, w), got {clean.shape} and {adversarial.shape}.")
+    flat = constant(clean), constant(adversarial)
+    rows = [
+        (np.nan,) * 3 if unknown else _shift(*pair, size)
+        for *pair, unknown in zip(clean, adversarial, flat[0] | flat[1], strict=True)
+    ]
+    shift = pd.DataFrame(rows, columns=["rank_correlation", "ssim", "top20_overlap"], dtype=float)
+    return shift.assign(clean_constant=flat[0], adversarial_constant=flat[1])
+
+
+def choose_images(labels, correct_by_variant: dict, n: int, seed: int) -> np.ndarray:
+    """Positions of min(n, images) images to show, by a rule: int64, sorted by class, then by position.
+
+    First come images that every variant classifies correctly when clean: classes, in the order of their
+    labels, give one such image each in turn, drawn at random from `seed`. Only if all of these are fewer
+    than n do the others follow, in the same way. `labels`: int, shape (images,); `correct_by_variant`:
+    variant -> bool, shape (images,).
+    """
+    labels = np.asarray(labels)
+    eligible = np.logical_and.reduce(list(correct_by_variant.values()))
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    turn = pd.Series(drawn).groupby([eligible[drawn], labels[drawn]]).cumcount().to_numpy()
+    chosen = drawn[np.lexsort((labels[drawn], turn, ~eligible[drawn]))][:n]
+    return chosen[np.lexsort((chosen, labels[chosen]))]
+
+
+def _layer(model, name):
+    try:
+        return model.get_layer(name)
+    except ValueError as error:
+        raise StudyError(f"Model {model.name!r} has no layer {name!r}.") from error
+
+
+def _stretch(maps):
+    """Each map's minimum to 0 and its maximum to 1; constant maps to 0."""
+    low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    flat = constant(maps)[:, None, None]
+    return np.where(flat, 0, (maps - low) / np.where(flat, 1, high - low)).astype(np.float32)
+
+
+def _upsample(maps, size):
+    """Bilinear, with half-pixel centres: a cell lies over the pixels it was computed from."""
+    return ops.convert_to_numpy(ops.image.resize(maps[..., None], size, interpolation="bilinear"))[..., 0]
+
+
+def _shift(clean, adversarial, size):
+    correlation = spearmanr(clean, adversarial, axis=None).statistic
+    ssim = structural_similarity(
+        *_upsample(_stretch(np.stack([clean, adversarial])), size),
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    shares = _top_fifth(clean), _top_fifth(adversarial)
+    return correlation, ssim, np.minimum(*shares).sum() / np.maximum(*shares).sum()
+
+
+def _top_fifth(values):
+    """Each cell's share, 0 to 1, of a place among the highest fifth: shape (cells,)."""
+    places = max(1, round(values.size / 5))
+    above = rankdata(-values, method="min") - 1
+    tied = rankdata(-values, method="max") - above
+    return np.clip((places - above) / tied, 0, 1)

@@ -1,0 +1,340 @@
+"""Figures from data frames and arrays, in one style: readable in a printed column and without colour vision."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+
+from lib.artifacts import replacing, write_provenance
+
+# Okabe and Ito 2008: distinct for colour-blind readers; line style and marker tell the same again.
+COLOURS = {"baseline": "#0072B2", "attention": "#D55E00", "attention-reference": "#009E73"}
+MARKERS = {"baseline": "o", "attention": "s", "attention-reference": "^"}
+DASHES = {"baseline": "-", "attention": "--", "attention-reference": ":"}
+SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
+WIDTH = 7.2  # inches, two columns of a journal page
+ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mi_fgsm": "MI-FGSM", "pgd": "PGD", "apgd": "APGD", "cw": "CW"}
+NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
+
+
+def use_style() -> None:
+    """Set the style of the study's figures for this process."""
+    sns.set_theme(style="ticks", context="paper")
+    plt.rcParams |= {
+        "font.size": 8,
+        "axes.titlesize": 8.5,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7.5,
+        "ytick.labelsize": 7.5,
+        "legend.fontsize": 7.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "0.92",
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 110,
+        "savefig.dpi": 300,
+        "pdf.fonttype": 42,
+        "axes.titlelocation": "left",
+    }
+
+
+def save(figure: Figure, path: Path, label: str, **provenance) -> Figure:
+    """Write `<path>.png` (300 dpi) and `.pdf`, with `label` (what data and model it shows) on the figure."""
+    figure.text(0.0, -0.01, label, ha="left", va="top", fontsize=7, color="0.35")
+    for suffix in (".png", ".pdf"):
+        with replacing(path.with_suffix(suffix)) as temporary:
+            metadata = {"CreationDate": None} if suffix == ".pdf" else {}
+            figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", metadata=metadata)
+    write_provenance(path, label=label, **provenance)
+    return figure
+
+
+def class_counts(counts: pd.DataFrame) -> Figure:
+    """Images per class and split; `counts` as from `lib.tables.class_counts`."""
+    figure, axes = plt.subplots(figsize=(WIDTH * 0.6, 2.3))
+    table = counts.pivot_table(index="label", columns="split", values="n", sort=False, observed=True)
+    left = np.zeros(len(table))
+    for split in table:
+        axes.barh(table.index, table[split], left=left, color=SPLIT_COLOURS[split], label=split, height=0.7)
+        left += table[split].to_numpy()
+    for y, n in enumerate(left):
+        axes.text(n, y, f" {n:.0f}", va="center", fontsize=7)
+    axes.invert_yaxis()
+    axes.set(xlabel="images", ylabel="class")
+    axes.grid(axis="y", visible=False)
+    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def samples(images: np.ndarray, titles: list[str], columns: int) -> Figure:
+    """A contact sheet, row by row; `images` uint8 (n, h, w, 3), a title for the first image of each row."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH / columns * rows + 0.1), squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(images):
+            ax.imshow(images[i])
+        if i % columns == 0 and i < len(images):
+            ax.text(
+                -0.06, 0.5, titles[i // columns], rotation=90, va="center", ha="right", transform=ax.transAxes
+            )
+    return figure
+
+
+def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Figure 1 of the paper: the contrast pipeline, a row of stages and a row of histograms per example.
+
+    `examples`: title -> the dictionary of `lib.preprocessing.xray_stages`, gray images (h, w).
+    """
+    stages = {
+        "input": "input $x_0$",
+        "min-max": "min-max, $x$",
+        "blur": r"Gaussian blur, $\sigma = 20$",
+        "result": r"$4x - 4\,\mathrm{blur}(x) + 128$",
+    }
+    figure, axes = plt.subplots(
+        2 * len(examples),
+        4,
+        figsize=(WIDTH, 2.5 * len(examples)),
+        height_ratios=[2.6, 1] * len(examples),
+        squeeze=False,
+    )
+    for row, (title, images) in enumerate(examples.items()):
+        for column, (stage, name) in enumerate(stages.items()):
+            image, histogram = axes[2 * row, column], axes[2 * row + 1, column]
+            top = 65535 if images[stage].dtype == np.uint16 else 255
+            image.imshow(images[stage], cmap="gray", vmin=0, vmax=top)
+            image.axis("off")
+            if row == 0:
+                image.set_title(name, loc="center")
+            histogram.hist(images[stage].ravel(), bins=64, range=(0, top), color="0.35", density=True)
+            histogram.set(yticks=[], xlim=(0, top), xticks=[0, top // 2 + 1, top])
+            histogram.spines["left"].set_visible(False)
+            if row == len(examples) - 1:
+                histogram.set_xlabel("gray level")
+        axes[2 * row, 0].text(
+            -0.04, 0.5, title, rotation=90, va="center", ha="right", transform=axes[2 * row, 0].transAxes
+        )
+        axes[2 * row + 1, 0].set_ylabel("density")
+    return figure
+
+
+def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Loss and accuracy per epoch on training (thin) and validation data (thick), a column per data set.
+
+    A larger marker stands where the weights were taken (lowest validation loss).
+    """
+    datasets = list(dict.fromkeys(histories["dataset"]))
+    figure, axes = plt.subplots(
+        2, len(datasets), figsize=(max(WIDTH * len(datasets) / 3, 3.6), 3.6), sharex="col", squeeze=False
+    )
+    for column, dataset in enumerate(datasets):
+        for (variant, _), run in histories[histories["dataset"] == dataset].groupby(
+            ["variant", "seed"], sort=False
+        ):
+            style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
+            for row, measure in enumerate(("loss", "accuracy")):
+                ax = axes[row, column]
+                ax.plot(run["epoch"], run[measure], **style, linewidth=0.8, alpha=0.6)
+                ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=1.6, label=variant)
+                best = run.loc[run["val_loss"].idxmin()]
+                ax.plot(
+                    best["epoch"],
+                    best[f"val_{measure}"],
+                    MARKERS[variant],
+                    color=COLOURS[variant],
+                    markersize=5,
+                )
+        axes[0, column].set_title(titles[dataset])
+        axes[1, column].set_xlabel("epoch")
+        axes[1, column].yaxis.set_major_formatter(PercentFormatter(1))
+        axes[0, column].set_ylim(0, min(4, axes[0, column].get_ylim()[1]))
+    axes[0, 0].set_ylabel("cross-entropy (nats)")
+    axes[1, 0].set_ylabel("accuracy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0, 0].legend(unique.values(), unique.keys(), frameon=False)
+    return figure
+
+
+def confusion(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
+    """Confusion matrices side by side, a variant each: share of the true class in colour, counts in figures."""
+    variants = list(dict.fromkeys(predictions["variant"]))
+    size = max(2.2, 0.42 * len(classes) + 0.6)
+    figure, axes = plt.subplots(1, len(variants), figsize=(size * len(variants) + 0.5, size), squeeze=False)
+    for ax, variant in zip(axes[0], variants, strict=True):
+        group = predictions[predictions["variant"] == variant]
+        counts = np.zeros((len(classes), len(classes)), int)
+        np.add.at(counts, (group["label"], group["predicted"]), 1)
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        sns.heatmap(share, annot=counts, fmt="d", vmin=0, vmax=1, cmap="cividis", square=True, ax=ax,
+                    xticklabels=classes, yticklabels=classes if ax is axes[0, 0] else False,
+                    cbar=ax is axes[0, -1], cbar_kws={"label": "share of the true class"})  # fmt: skip
+        ax.set(title=variant, xlabel="predicted", ylabel="true" if ax is axes[0, 0] else "")
+        ax.tick_params(axis="x", rotation=45)
+        ax.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Robust accuracy against epsilon with 95 % bands; a row per data set, a column per attack.
+
+    `table` as from `lib.tables.robust_accuracy`. With several seeds each is drawn.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], table["through"], strict=True)))
+    figure, axes = plt.subplots(
+        len(datasets), len(attacks), figsize=(WIDTH, 1.75 * len(datasets) + 0.4), sharey=True, sharex="col", squeeze=False
+    )  # fmt: skip
+    for row, dataset in enumerate(datasets):
+        for column, (attack, norm, through) in enumerate(attacks):
+            ax = axes[row, column]
+            here = table[
+                (table["dataset"] == dataset) & (table["attack"] == attack)
+                & (table["norm"] == norm) & (table["through"] == through)
+            ]  # fmt: skip
+            for (variant, _), run in here.groupby(["variant", "seed"], sort=False):
+                _curve(ax, run, variant)
+            if row == 0:
+                name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
+                ax.set_title(name + (", softmax" if through == "softmax" else ""))
+            if row == len(datasets) - 1:
+                ax.set_xlabel(r"$\epsilon$ (1/255)")
+            if column == 0:
+                ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
+    axes[0, 0].set_ylim(0, 1)
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0, -1].legend(unique.values(), unique.keys(), frameon=False, loc="upper right")
+    return figure
+
+
+def _curve(ax, run, variant):
+    """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
+    run = run.sort_values("epsilon")
+    positive = run.loc[run["epsilon"] > 0, "epsilon"]
+    clean = positive.min() / 3
+    x = run["epsilon"].replace(0, clean)
+    ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
+    ax.plot(x, run["robust_accuracy"], DASHES[variant], marker=MARKERS[variant], color=COLOURS[variant],
+            markersize=3.2, linewidth=1.3, label=variant)  # fmt: skip
+    ticks = [clean, *positive.iloc[1::3]]
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticklabels(["0", *(f"{t:g}" for t in ticks[1:])])
+
+
+def adversarial_examples(rows: list[dict]) -> Figure:
+    """Strips of clean image, amplified perturbation and adversarial image, per variant.
+
+    Each row: `title`, `clean` (h, w, 3), `clean_says` per variant, and per variant in `attacked`:
+    `image` (h, w, 3) and `says`. Perturbations are amplified to the same scale, and the factor is named.
+    """
+    variants = list(rows[0]["attacked"])
+    columns = 1 + 2 * len(variants)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.42) * len(rows)), squeeze=False
+    )
+    for line, row in zip(axes, rows, strict=True):
+        for ax in line:
+            ax.axis("off")
+        clean = row["clean"].astype("float32")
+        line[0].imshow(clean.astype("uint8"))
+        says = "\n".join(f"{v}: {row['clean_says'][v]}" for v in variants)
+        line[0].set_title(f"{row['title']}\n{says}", fontsize=7)
+        for i, variant in enumerate(variants):
+            delta = row["attacked"][variant]["image"] - clean
+            factor = 127 / max(np.abs(delta).max(), 1e-6)
+            line[1 + 2 * i].imshow(np.clip(128 + factor * delta, 0, 255).astype("uint8"))
+            line[1 + 2 * i].set_title(f"{variant}:\nperturbation\nx {factor:.0f}", fontsize=7)
+            line[2 + 2 * i].imshow(row["attacked"][variant]["image"].round().astype("uint8"))
+            line[2 + 2 * i].set_title(f"{variant}\nattacked:\n{row['attacked'][variant]['says']}", fontsize=7)
+    return figure
+
+
+def gradcam(rows: list[dict]) -> Figure:
+    """Grad-CAM over clean and attacked images, a row per image; attention maps where a variant has them.
+
+    Each row: `title`; `panels`: list of (heading, image (H, W, 3), map (h, w) or None). Maps are interpolated
+    and drawn from 0 to their maximum.
+    """
+    columns = len(rows[0]["panels"])
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(WIDTH, WIDTH / columns * len(rows) + 0.35), squeeze=False
+    )
+    for line, row in zip(axes, rows, strict=True):
+        for ax, (heading, image, heat) in zip(line, row["panels"], strict=True):
+            height, width = image.shape[:2]
+            ax.imshow(image.round().astype("uint8"))
+            if heat is not None:
+                ax.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=max(heat.max(), 1e-6),
+                          extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bilinear")  # fmt: skip
+            ax.axis("off")
+            if line is axes[0]:
+                ax.set_title(heading, fontsize=7, loc="center")
+        line[0].text(-0.06, 0.5, row["title"], rotation=90, va="center", ha="right", fontsize=7,
+                     transform=line[0].transAxes)  # fmt: skip
+    return figure
+
+
+def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Mean agreement of clean and attacked maps with 95 % intervals; `table` as from `gradcam_shift`."""
+    measures = list(dict.fromkeys(table["measure"]))
+    datasets = list(dict.fromkeys(table["dataset"]))
+    figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, 0.5 + 0.55 * len(datasets)), sharey=True)
+    kinds = list(dict.fromkeys(zip(table["variant"], table["map"], strict=True)))
+    for ax, measure in zip(axes, measures, strict=True):
+        for i, (variant, kind) in enumerate(kinds):
+            group = table[
+                (table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)
+            ]
+            y = group["dataset"].map(datasets.index) + 0.2 * (i - (len(kinds) - 1) / 2)
+            error = [group["mean"] - group["ci_low"], group["ci_high"] - group["mean"]]
+            name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
+            ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
+                        markerfacecolor="white" if kind == "attention" else None, capsize=2, label=name)  # fmt: skip
+        ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=[titles[d] for d in datasets])
+        ax.set_xlim(right=1.03)
+        ax.grid(axis="y", visible=False)
+    axes[0].invert_yaxis()
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(kinds), frameon=False
+    )
+    return figure
+
+
+def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
+
+    `table`: dataset, epsilon, difference, ci_low, ci_high, regime (typical or extreme). The relative change
+    in percent is written at each point where it is defined.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    figure, axes = plt.subplots(1, len(datasets), figsize=(max(WIDTH * len(datasets) / 3, 3.2), 2.3), sharey=True, squeeze=False)  # fmt: skip
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        here = table[table["dataset"] == dataset].reset_index(drop=True)
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        for regime, face in (("typical", COLOURS["attention"]), ("extreme", "white")):
+            part = here[here["regime"] == regime]
+            error = 100 * np.array(
+                [part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]]
+            )
+            ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
+                        color=COLOURS["attention"], markerfacecolor=face, label=regime)  # fmt: skip
+        for i, row in here.iterrows():
+            if np.isfinite(row["percent"]):
+                ax.annotate(f"{row['percent']:+.0f} %", (i, 100 * row["ci_high"]), xytext=(0, 2),
+                            textcoords="offset points", ha="center", fontsize=6.5, rotation=90)  # fmt: skip
+        ax.margins(y=0.25)
+        ax.set(xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], title=titles[dataset],
+               xlabel=r"$\epsilon$ (1/255)")  # fmt: skip
+    axes[0, 0].set_ylabel("attention - baseline\n(percentage points)")
+    axes[0, -1].legend(frameon=False, title="baseline's regime", title_fontsize=7)
+    return figure

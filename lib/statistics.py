@@ -1,0 +1,285 @@
+"""Intervals and tests: arrays of outcomes in, estimates with 95 % intervals out.
+
+Two variants are compared on the same images, so their outcomes are paired, and with several seeds the
+same images come back once per seed. Everything about a pair of variants therefore resamples images and
+seeds (`_resample`), never single outcomes. All resampling is percentile bootstrap unless a docstring
+says otherwise, and depends on `seed` alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import bootstrap
+from sklearn.metrics import recall_score, roc_auc_score
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from lib import StudyError
+
+TAILS = (0.025, 0.975)
+RESAMPLES = 2_000
+PAIRED_RESAMPLES = 10_000  # cheap: see `_resample`
+BLOCK = 4_000_000  # most weights (resamples x images) of a bootstrap held in memory at once
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class PairedDifference(NamedTuple):
+    """Accuracy of the second variant minus that of the first, see `paired_difference`."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    first_better: int
+    second_better: int
+    images: int
+    seeds: int
+    covers: str
+
+
+class RelativeChange(NamedTuple):
+    """Change of accuracy in percent of the first variant's, see `relative_change`."""
+
+    percent: float
+    low: float
+    high: float
+    undefined: int
+    resamples: int
+    covers: str
+
+
+class MeanInterval(NamedTuple):
+    """A mean with its 95 % interval, over `n` values; `undefined` more were NaN and are not in it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    undefined: int
+
+
+def proportion(correct) -> Interval:
+    """Share of correct images with Wilson's score interval (Wilson 1927).
+
+    `correct`: bool, shape (images,). Outcomes of several seeds must not be strung together: they are
+    not independent. Raises StudyError if empty, not one-dimensional or not bool.
+    """
+    correct = np.asarray(correct)
+    if correct.dtype != bool or correct.ndim != 1 or not correct.size:
+        raise StudyError(
+            f"proportion takes outcomes of one model, bool (images,), once per seed; got {correct.dtype}, "
+            f"{correct.shape}."
+        )
+    low, high = proportion_confint(correct.sum(), correct.size, method="wilson")
+    return Interval(float(correct.mean()), float(low), float(high))
+
+
+def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
+    """Difference of two variants' accuracies on the same images, attention minus baseline.
+
+    `baseline`, `attention`: shape (images,) or (seeds, images), row i of both from the same seed; bool, or
+    float in [0, 1] for the share of several attacks or budgets that an image survived.
+
+    The interval is a paired bootstrap over images, and over seeds as well if there are several (`covers`
+    says which; with one seed it says nothing about how another training run would come out, and with two
+    or three it is too narrow if training runs differ much). It contains the Laplace adjustment of Bonett
+    and Price (2012): two images more, on one of which only the baseline and on the other only attention
+    is right. Without it two variants that agree on every image would get an interval of zero width.
+
+    `p_value`: McNemar's exact test. With several seeds an image counts for the variant that is right in
+    more of them (an exact sign test over images, the same as McNemar's for one seed); it is about these
+    trained models, not about seeds. `first_better`, `second_better`: the two counts of the test.
+    Raises StudyError for shapes that differ, empty input and values outside [0, 1].
+    """
+    baseline, attention = _pair(baseline, attention)
+    first, second = _resample(baseline, attention, seed)
+    low, high = np.quantile(second - first, TAILS)
+    lead = np.round((attention - baseline).sum(axis=0), 9)  # shares that are equal but for rounding
+    first_better, second_better = int((lead < 0).sum()), int((lead > 0).sum())
+    return PairedDifference(
+        float(attention.mean() - baseline.mean()),
+        float(low),
+        float(high),
+        float(mcnemar([[0, first_better], [second_better, 0]], exact=True).pvalue),
+        first_better,
+        second_better,
+        baseline.shape[1],
+        baseline.shape[0],
+        _covers(baseline),
+    )
+
+
+def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
+    """Relative change of accuracy, 100 * (attention - baseline) / baseline, in percent.
+
+    Input, resampling and the two added images are those of `paired_difference`; `percent` is the plain
+    ratio. If the baseline's accuracy is 0, `percent` is inf, or NaN if attention's is 0 too. A resample
+    in which the baseline has no image right (`undefined` counts them, of `resamples`) stands for inf if
+    attention has one right. If it has none either, the change could be anything: it counts as -100 at
+    the lower end and as inf at the upper end. None is left out, so that a baseline near 0 gives an
+    interval that is as wide as it should be, often without an upper end (inf).
+    """
+    baseline, attention = _pair(baseline, attention)
+    first, second = _resample(baseline, attention, seed)
+    change = _percent(first, second)
+    unknown = np.isnan(change)
+    # Order statistics: interpolating between a number and inf has no meaning.
+    low = np.quantile(np.where(unknown, -100, change), TAILS[0], method="inverted_cdf")
+    high = np.quantile(np.where(unknown, np.inf, change), TAILS[1], method="inverted_cdf")
+    return RelativeChange(
+        float(_percent(baseline.mean(), attention.mean())),
+        float(low),
+        float(high),
+        int((first == 0).sum()),
+        PAIRED_RESAMPLES,
+        _covers(baseline),
+    )
+
+
+def balanced_accuracy(labels, predicted, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean recall over the classes that occur in `labels`, with a stratified bootstrap interval.
+
+    `labels`, `predicted`: int, shape (images,). Images are resampled within their class, so that class
+    sizes stay fixed; then a class's number of hits is a binomial variable, and is drawn as such. A class
+    whose images are all right (or all wrong) does not vary: with few images per class read the interval
+    as a lower bound of the uncertainty. Raises StudyError for empty or unequal input.
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if labels.shape != predicted.shape or labels.ndim != 1 or not labels.size:
+        raise StudyError(f"labels {labels.shape} and predictions {predicted.shape} must match in shape.")
+    classes, sizes = np.unique(labels, return_counts=True)
+    recalls = recall_score(labels, predicted, labels=classes, average=None)
+    draws = np.random.default_rng(seed).binomial(sizes, recalls, size=(resamples, len(classes))) / sizes
+    low, high = np.quantile(draws.mean(axis=1), TAILS)
+    return Interval(float(recalls.mean()), float(low), float(high))
+
+
+def macro_auc(labels, probabilities, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Area under the ROC curve, one-vs-rest and averaged over classes, with a stratified bootstrap interval.
+
+    `labels`: int, shape (images,); `probabilities`: float, shape (images, classes). Two classes: the
+    ordinary AUC of class 1. More: the plain mean over the classes that occur in `labels` (Hand and Till's
+    one-vs-one mean is something else). Images are resampled within their class. Raises StudyError for
+    shapes that do not fit and for fewer than two classes in `labels`.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        raise StudyError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit.")
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise StudyError("An AUC needs images of at least two classes.")
+    targets = [1] if probabilities.shape[1] == 2 else present
+    estimate = np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in targets])
+
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK // labels.size)
+    draws = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        weights = np.empty((size, labels.size))
+        for k in present:
+            members = np.flatnonzero(labels == k)
+            uniform = np.full(members.size, 1 / members.size)
+            weights[:, members] = rng.multinomial(members.size, uniform, size=size)
+        draws.append(np.mean([_weighted_auc(labels == k, probabilities[:, k], weights) for k in targets], 0))
+    low, high = np.quantile(np.concatenate(draws), TAILS)
+    return Interval(float(estimate), float(low), float(high))
+
+
+def mean_interval(values, seed: int = 0) -> MeanInterval:
+    """Mean of values, one per image, with a BCa bootstrap interval (Efron 1987; scipy.stats.bootstrap).
+
+    `values`: float, any shape. NaN is left out and counted. Equal values: an interval of zero width, which
+    is all that the data say. One value: low and high are NaN; none: the mean as well.
+    """
+    values = np.asarray(values, float).ravel()
+    known = values[~np.isnan(values)]
+    undefined = int(values.size - known.size)
+    if known.size < 2:
+        mean = known[0] if known.size else np.nan
+        return MeanInterval(float(mean), np.nan, np.nan, int(known.size), undefined)
+    mean = float(known.mean())
+    if np.ptp(known) == 0:
+        return MeanInterval(mean, mean, mean, int(known.size), undefined)
+    low, high = bootstrap((known,), np.mean, batch=1000, rng=seed).confidence_interval
+    return MeanInterval(mean, float(low), float(high), int(known.size), undefined)
+
+
+def holm(p_values) -> np.ndarray:
+    """Holm's (1979) adjusted p-values for several tests, float, in the order given.
+
+    Raises StudyError for a value that is NaN or outside [0, 1].
+    """
+    p_values = np.asarray(p_values, float)
+    if not ((p_values >= 0) & (p_values <= 1)).all():
+        raise StudyError("p-values must lie in [0, 1]; leave out tests that could not be done.")
+    return multipletests(p_values, method="holm")[1] if p_values.size else p_values
+
+
+def _outcomes(values, name: str) -> np.ndarray:
+    values = np.atleast_2d(np.asarray(values))
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "bf":
+        raise StudyError(
+            f"{name} must be bool or float, (images,) or (seeds, images); got {values.dtype}, {values.shape}."
+        )
+    values = values.astype(float)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise StudyError(f"{name} needs an outcome in [0, 1] for every image; some are missing or outside.")
+    return values
+
+
+def _pair(baseline, attention) -> tuple[np.ndarray, np.ndarray]:
+    baseline, attention = _outcomes(baseline, "baseline"), _outcomes(attention, "attention")
+    if baseline.shape != attention.shape:
+        raise StudyError(f"Outcomes are not paired: baseline {baseline.shape}, attention {attention.shape}.")
+    return baseline, attention
+
+
+def _covers(outcomes) -> str:
+    return "images and seeds" if len(outcomes) > 1 else "images, not seeds"
+
+
+def _percent(first, second):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 100 * (np.float64(second) / first - 1)
+
+
+def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies of two variants in bootstrap resamples, each of shape (PAIRED_RESAMPLES,).
+
+    Images are drawn with all their outcomes, seeds with all their images, crossed (Owen 2007, "The
+    pigeonhole bootstrap", which errs on the wide side). S seeds are drawn S - 1 at a time: with so few,
+    drawing S would understate their variance by (S - 1) / S (Rao and Wu 1988). The two images more are
+    explained in `paired_difference`.
+    """
+    rng = np.random.default_rng(seed)
+    seeds, images = first.shape
+    extra = np.tile([1.0, 0.0], (seeds, 1))
+    outcomes = np.vstack([np.hstack([first, extra]), np.hstack([second, 1 - extra])])
+    # Images with the same outcomes are interchangeable: drawing how often each pattern occurs has the same
+    # distribution as drawing images, and costs the same for any number of images.
+    patterns, counts = np.unique(outcomes, axis=1, return_counts=True)
+    image_share = rng.multinomial(images + 2, counts / (images + 2), size=PAIRED_RESAMPLES) / (images + 2)
+    drawn = max(seeds - 1, 1)
+    seed_share = rng.multinomial(drawn, np.full(seeds, 1 / seeds), size=PAIRED_RESAMPLES) / drawn
+    accuracy = image_share @ patterns.T  # (resamples, 2 * seeds)
+    return (accuracy[:, :seeds] * seed_share).sum(1), (accuracy[:, seeds:] * seed_share).sum(1)
+
+
+def _weighted_auc(positive, scores, weights) -> np.ndarray:
+    """AUC of `scores` for each row of image weights (resamples, images): the Mann-Whitney form, ties half."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # first image of each tied group
+    ordered, positive = weights[:, order], positive[order]
+    positives = np.add.reduceat(ordered * positive, starts, axis=1)
+    negatives = np.add.reduceat(ordered * ~positive, starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return (positives * below).sum(1) / (positives.sum(1) * negatives.sum(1))

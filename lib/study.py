@@ -1,0 +1,395 @@
+"""Where the stages meet: one object that a notebook asks for data, models and outcomes.
+
+Each answer is an artifact on disk. What is there and still belongs to this profile, data and code is read;
+what is not is made, with the stages before it, so that every notebook runs alone and a run that was killed
+goes on where it was.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib import ROOT, StudyError, artifacts
+from lib.attacks import Classifier, make_attack
+from lib.datasets import DATASETS, check_no_leak, read_index, split_index, subset
+from lib.datasets.phantoms import write_phantoms
+from lib.explain import attention_map, choose_images, grad_cam, map_shift
+from lib.models import build_classifier, parameter_counts
+from lib.preprocessing import data_fingerprint, load_images
+from lib.profile import load_profile
+from lib.robustness import robust_accuracy
+from lib.training import set_determinism, train
+
+
+class Study:
+    """One data set and one seed of a profile.
+
+    `profile` is a name (`quick`) or a path, `dataset` one of the profile's, `seed` one of its seeds, `data`
+    the folder of the original data (not used for phantoms). Raises StudyError for anything unknown.
+    """
+
+    def __init__(self, profile="quick", dataset="ham10000", seed=0, data="data/raw"):
+        self.profile = load_profile(profile)
+        if dataset not in DATASETS:
+            raise StudyError(f"There is no data set {dataset!r}; there are {', '.join(DATASETS)}.")
+        self.dataset, self.seed = dataset, int(seed)
+        self.info = DATASETS[dataset]
+        phantom = self.profile.phantom
+        self.raw = (
+            ROOT / "data" / "phantom" / f"{phantom.images}x{phantom.size}px-seed{phantom.seed}"
+            if phantom
+            else ROOT / data
+        )
+        self.runs = ROOT / "data" / "runs" / self.profile.profile / dataset
+        self.figures = ROOT / "figures" / self.profile.profile
+        self._loaded = {}  # models and classifiers in memory, with their compiled gradients
+        set_determinism(self.seed, self.profile.threads)
+
+    @property
+    def label(self) -> str:
+        """The data of this study as every output names it, such as `HAM10000 (phantom data)`."""
+        return f"{self.info.title} ({self.profile.label})"
+
+    @property
+    def stamp(self) -> str:
+        """What stands on every figure: data, model and profile."""
+        return f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
+
+    def figure(self, name: str) -> Path:
+        """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""
+        seed = "" if self.seed == self.profile.seeds[0] else f"_seed{self.seed}"
+        return self.figures / f"{name}_{self.dataset}{seed}"
+
+    def provenance(self) -> dict:
+        """Profile, data set, seed and data fingerprint, for whatever is written."""
+        return {
+            "profile": self.profile.profile,
+            "dataset": self.dataset,
+            "data": self.profile.label,
+            "seed": self.seed,
+            "data_fingerprint": self.fingerprint,
+        }
+
+    # Data
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row per image: image_id, path, label, class_name, group, split; nothing in two splits."""
+        if self.profile.phantom:
+            phantom = self.profile.phantom
+            write_phantoms(self.dataset, self.raw, phantom.images, phantom.size, phantom.seed)
+        found = read_index(self.dataset, self.raw)
+        report = found.attrs["report"]
+        split = self.profile.split
+        index = split_index(found, split.seed, split.validation, split.test)
+        if split.max_images:
+            counts = index["split"].value_counts()
+            limits = {name: round(split.max_images * n / len(index)) for name, n in counts.items()}
+            index = subset(index, limits, split.seed)
+        check_no_leak(index)
+        index = index.reset_index(drop=True)
+        index.attrs["report"] = report
+        return index
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All images in the index's order, uint8 (n, size, size, 3), memory-mapped."""
+        return load_images(self.index, *self._pixels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the content of the data: ids, labels, splits and bytes of every image."""
+        return data_fingerprint(self.index, *self._pixels)
+
+    @property
+    def _pixels(self):
+        settings = self.profile.preprocessing
+        return self.dataset, settings.image_size, ROOT / "data" / "cache", settings.xray_contrast
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images, uint8 (n, size, size, 3), and labels, int64 (n,), of train, validation or test."""
+        rows = np.flatnonzero(self.index["split"] == name)
+        return self.images[rows], self.index["label"].to_numpy()[rows]
+
+    @cached_property
+    def evaluated(self) -> pd.DataFrame:
+        """The test images that are attacked: all, or a stratified subset, the same for every variant and seed."""
+        test = self.index[self.index["split"] == "test"]
+        wanted = self.profile.evaluation.images
+        return subset(test, wanted, self.profile.split.seed) if wanted else test
+
+    def pixels(self, rows: pd.DataFrame) -> np.ndarray:
+        """The images of these rows of the index, float32 in [0, 255], as models take them."""
+        return self.images[rows.index.to_numpy()].astype("float32")
+
+    # Models
+
+    @cached_property
+    def _data_key(self) -> str:
+        return artifacts.key_of(
+            self.fingerprint, self.profile.preprocessing.model_dump(), artifacts.code_key("preprocessing")
+        )
+
+    def _model_key(self, variant: str) -> str:
+        return artifacts.key_of(
+            self._data_key,
+            self.profile.model.model_dump(),
+            self.profile.training.model_dump(),
+            [variant, self.seed, self.profile.threads],
+            artifacts.code_key("models", "training"),
+        )
+
+    def directory(self, variant: str) -> Path:
+        """Where the artifacts of one variant and seed lie."""
+        return self.runs / f"seed{self.seed}" / variant
+
+    def trained(self, variant: str) -> tuple[keras.Model, pd.DataFrame]:
+        """The trained model and its history; trains, or goes on training, when there is none."""
+        if variant in self._loaded:
+            return self._loaded[variant]
+        directory, key = self.directory(variant), self._model_key(variant)
+
+        def make(temporary):
+            work = directory / f"training-{key}"
+            settings = self.profile.training
+            model = build_classifier(
+                self.profile.model,
+                variant,
+                len(self.info.classes),
+                self.profile.preprocessing.image_size,
+                self.seed,
+            )
+            with tqdm(total=settings.epochs, desc=f"{self.dataset} {variant}", unit="epoch") as progress:
+                model, history = train(
+                    model,
+                    self.split("train"),
+                    self.split("validation"),
+                    settings,
+                    work,
+                    fraction=settings.epoch_fraction.get(self.dataset, 1.0),
+                    seed=self.seed,
+                    progress=progress,
+                )
+            with artifacts.replacing(directory / "history.csv") as path:
+                history.to_csv(path, index=False)
+            with artifacts.replacing(directory / "parameters.json") as path:
+                path.write_text(json.dumps(parameter_counts(model)))
+            model.save(temporary)
+
+        model = artifacts.cached(
+            directory / "model.keras",
+            key,
+            make,
+            keras.saving.load_model,
+            **self.provenance(),
+            variant=variant,
+            backbone=self.profile.backbone_title,
+        )
+        for leftover in directory.glob("training-*"):  # checkpoints are of no use once the model is there
+            for file in leftover.iterdir():
+                file.unlink()
+            leftover.rmdir()
+        self._loaded[variant] = model, pd.read_csv(directory / "history.csv")
+        return self._loaded[variant]
+
+    def classifier(self, variant: str, through: str = "logits") -> Classifier:
+        """The trained model as attacks see it, through its logits or its softmax output."""
+        if (variant, through) not in self._loaded:
+            self._loaded[variant, through] = Classifier(self.trained(variant)[0], through=through)
+        return self._loaded[variant, through]
+
+    def trained_all(self) -> dict[str, keras.Model]:
+        """The models of all variants, by name."""
+        return {variant: self.trained(variant)[0] for variant in self.profile.variants}
+
+    def histories(self) -> pd.DataFrame:
+        """The training histories of all variants, with columns dataset, variant, seed."""
+        return self._gather(lambda variant: self.trained(variant)[1])
+
+    def parameters(self) -> pd.DataFrame:
+        """Parameter counts of all variants."""
+
+        def read(variant):
+            self.trained(variant)
+            return pd.DataFrame([json.loads((self.directory(variant) / "parameters.json").read_text())])
+
+        return self._gather(read)
+
+    def predictions(self) -> pd.DataFrame:
+        """Per test image: image_id, label, predicted, correct and the probability of every class (p0, p1, ...)."""
+        return self._gather(self._predictions)
+
+    def _predictions(self, variant):
+        def make(temporary):
+            test = self.index[self.index["split"] == "test"]
+            model, _ = self.trained(variant)
+            probabilities = np.concatenate(
+                [
+                    model.predict_on_batch(self.pixels(test.iloc[first : first + 64]))
+                    for first in range(0, len(test), 64)
+                ]
+            )
+            table = test[["image_id", "label"]].assign(predicted=probabilities.argmax(1))
+            table["correct"] = table["predicted"] == table["label"]
+            for k in range(probabilities.shape[1]):
+                table[f"p{k}"] = probabilities[:, k]
+            table.to_csv(temporary, index=False)
+
+        path = self.directory(variant) / "predictions.csv"
+        key = artifacts.key_of(self._model_key(variant), "predictions")
+        return artifacts.cached(path, key, make, _read_table, **self.provenance(), variant=variant)
+
+    # Attacks
+
+    def outcomes(self) -> pd.DataFrame:
+        """The tidy table of the study: one row per image, attack and epsilon, and the clean images at 0.
+
+        Columns: dataset, variant, seed, image_id, label, attack, norm, through, epsilon, correct, predicted,
+        smallest_epsilon.
+        """
+        specifications = self.profile.evaluation.attacks
+        return self._gather(
+            lambda variant: pd.concat([self._outcomes(variant, spec) for spec in specifications])
+        )
+
+    def _outcomes(self, variant, specification):
+        evaluation = self.profile.evaluation
+        path = self.directory(variant) / "attacks" / f"{specification.name}.csv"
+        key = artifacts.key_of(
+            self._model_key(variant),
+            specification.model_dump(),
+            [evaluation.images, evaluation.epsilons, evaluation.batch_size],
+            artifacts.code_key("attacks", "robustness"),
+        )
+
+        def make(temporary):
+            images = self.pixels(self.evaluated)
+            with tqdm(total=len(images), desc=f"{self.dataset} {variant} {specification.name}") as bar:
+
+                def progress(done, _):
+                    bar.update(done - bar.n)
+
+                table = robust_accuracy(
+                    self.classifier(variant, specification.through),
+                    images,
+                    self.evaluated["label"].to_numpy(),
+                    self.attack(specification),
+                    specification.epsilons or evaluation.epsilons,
+                    image_ids=self.evaluated["image_id"],
+                    batch_size=evaluation.batch_size,
+                    seed=self.seed,
+                    progress=progress,
+                )
+            table.assign(through=specification.through).to_csv(temporary, index=False)
+
+        return artifacts.cached(path, key, make, _read_table, **self.provenance(), variant=variant)
+
+    @staticmethod
+    def attack(specification):
+        """The attack that an entry of the profile describes."""
+        return make_attack(specification.attack, norm=specification.norm, **specification.parameters)
+
+    def headline(self):
+        """The profile's entry for the attack that the claims are judged on."""
+        evaluation = self.profile.evaluation
+        return next(a for a in evaluation.attacks if a.name == evaluation.headline)
+
+    # Explanations
+
+    def chosen(self) -> pd.DataFrame:
+        """The test images that Grad-CAM explains, chosen by `lib.explain.choose_images`, not by hand."""
+        predictions = self.predictions()
+        predictions = predictions[predictions["image_id"].isin(self.evaluated["image_id"])]
+        correct = predictions.pivot_table(
+            index="image_id", columns="variant", values="correct", aggfunc="all"
+        )
+        correct = correct.reindex(self.evaluated["image_id"])
+        rows = choose_images(
+            self.evaluated["label"].to_numpy(),
+            {variant: correct[variant].to_numpy(bool) for variant in self.profile.variants},
+            self.profile.evaluation.gradcam_images,
+            self.profile.split.seed,
+        )
+        return self.evaluated.iloc[rows]
+
+    def explanations(self, variant: str) -> dict[str, np.ndarray]:
+        """Grad-CAM and attention maps of the chosen images, clean and attacked.
+
+        Arrays: image_id; adversarial (n, size, size, 3); predicted and confidence of the clean and of the
+        adversarial images (n, 2); gradcam and attention (n, 2, h, w) at the feature map's own resolution.
+        Grad-CAM explains the true class, so that both maps answer the same question.
+        """
+        evaluation = self.profile.evaluation
+        chosen = self.chosen()
+        path = self.directory(variant) / "explanations.npz"
+        key = artifacts.key_of(
+            self._model_key(variant),
+            chosen["image_id"].tolist(),
+            self.headline().model_dump(),
+            evaluation.gradcam_epsilon,
+            artifacts.code_key("attacks", "explain"),
+        )
+
+        def make(temporary):
+            model, _ = self.trained(variant)
+            clean, labels = self.pixels(chosen), chosen["label"].to_numpy()
+            attack = self.attack(self.headline())
+            adversarial = attack(
+                self.classifier(variant), clean, labels, evaluation.gradcam_epsilon, seed=self.seed
+            )
+            both = [clean, np.asarray(adversarial)]
+            probabilities = np.stack([model.predict_on_batch(x) for x in both], axis=1)
+            arrays = {
+                "image_id": chosen["image_id"].to_numpy(str),
+                "adversarial": both[1],
+                "predicted": probabilities.argmax(-1),
+                "confidence": probabilities.max(-1),
+                "gradcam": np.stack([grad_cam(model, x, labels, upsample=False) for x in both], axis=1),
+            }
+            if "attention" in variant:
+                arrays["attention"] = np.stack(
+                    [attention_map(model, x, upsample=False) for x in both], axis=1
+                )
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, **arrays)
+
+        def read(file):
+            with np.load(file) as arrays:
+                return dict(arrays)
+
+        return artifacts.cached(path, key, make, read, **self.provenance(), variant=variant)
+
+    def shifts(self) -> pd.DataFrame:
+        """How far each map moves under attack: one row per image, variant and kind of map."""
+
+        def measure(variant):
+            arrays = self.explanations(variant)
+            tables = []
+            for kind in ("gradcam", "attention"):
+                if kind in arrays:
+                    clean, adversarial = arrays[kind][:, 0], arrays[kind][:, 1]
+                    table = map_shift(clean, adversarial, self.images.shape[1:3])
+                    table.insert(0, "map", kind)
+                    table.insert(0, "image_id", arrays["image_id"])
+                    tables.append(table)
+            return pd.concat(tables, ignore_index=True)
+
+        return self._gather(measure)
+
+    def _gather(self, read) -> pd.DataFrame:
+        tables = []
+        for variant in self.profile.variants:
+            table = read(variant).copy()
+            for column, value in (("seed", self.seed), ("variant", variant), ("dataset", self.dataset)):
+                table.insert(0, column, value)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"image_id": str}, float_precision="round_trip")

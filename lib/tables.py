@@ -1,0 +1,149 @@
+"""The tidy tables of a run, computed from per-image outcomes, and their files (.csv, .md, .tex)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.artifacts import replacing, write_provenance, write_text
+from lib.statistics import balanced_accuracy, macro_auc, mean_interval, proportion
+
+RUN = ["dataset", "variant", "seed"]
+MEASURES = {
+    "rank_correlation": "rank correlation",
+    "ssim": "SSIM",
+    "top20_overlap": "overlap of the top 20 %",
+}
+
+
+def class_counts(index: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Images per split and class: dataset, split, label (the class name), n."""
+    counts = index.groupby(["split", "label", "class_name"], observed=True).size().rename("n").reset_index()
+    counts["split"] = pd.Categorical(counts["split"], ["train", "validation", "test"])
+    counts = (
+        counts.sort_values(["split", "label"]).drop(columns="label").rename(columns={"class_name": "label"})
+    )
+    counts.insert(0, "dataset", dataset)
+    return counts.reset_index(drop=True)
+
+
+def clean_accuracy(
+    predictions: pd.DataFrame, histories: pd.DataFrame, parameters: pd.DataFrame, epochs_max: int
+) -> pd.DataFrame:
+    """Accuracy on the whole test split with 95 % intervals, parameters, and where training stopped."""
+    rows = []
+    for run, group in predictions.groupby(RUN, sort=False):
+        scores = group.filter(regex=r"^p\d+$").dropna(axis="columns").to_numpy()
+        accuracy = proportion(group["correct"].to_numpy(bool))
+        balanced = balanced_accuracy(group["label"], group["predicted"])
+        auc = macro_auc(group["label"], scores)
+        counts = _of_run(parameters, run).iloc[0]
+        rows.append(
+            dict(zip(RUN, run, strict=True))
+            | {
+                "n": len(group),
+                "accuracy": accuracy.estimate,
+                "ci_low": accuracy.low,
+                "ci_high": accuracy.high,
+            }
+            | _with_interval("balanced_accuracy", balanced)
+            | _with_interval("auc", auc)
+            | {
+                "parameters": int(counts["parameters"]),
+                "attention_parameters": int(counts["attention_parameters"]),
+                "attention_percent": counts["attention_percent"],
+                "stopped_epoch": len(_of_run(histories, run)),
+                "epochs_max": epochs_max,
+                "gamma": _of_run(histories, run)["gamma"].iloc[-1],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _of_run(table, run):
+    return table[(table[RUN] == list(run)).all(axis=1)]
+
+
+def _with_interval(name, interval):
+    return {name: interval.estimate, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
+
+
+def robust_accuracy(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy per run, attack and epsilon with Wilson's 95 % interval; epsilon 0 is the clean image."""
+    keys = [*RUN, "attack", "norm", "through", "epsilon"]
+    rows = []
+    for key, group in outcomes.groupby(keys, sort=False):
+        interval = proportion(group["correct"].to_numpy(bool))
+        rows.append((*key, len(group), *interval))
+    table = pd.DataFrame(rows, columns=[*keys, "n", "robust_accuracy", "ci_low", "ci_high"])
+    return table[[column for column in table if column != "through"] + ["through"]]
+
+
+def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
+    """Mean agreement of the maps of a clean image and of its adversarial version, with 95 % intervals.
+
+    1 means that the map did not move. `undefined` counts the images whose map is constant before or after the
+    attack; they have no such number and are not in the mean.
+    """
+    rows = []
+    for key, group in shifts.groupby([*RUN, "map"], sort=False):
+        for measure, title in MEASURES.items():
+            mean = mean_interval(group[measure].to_numpy())
+            rows.append((*key, title, mean.n, mean.mean, mean.low, mean.high, mean.undefined))
+    columns = [*RUN, "map", "measure", "n", "mean", "ci_low", "ci_high", "undefined"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def timings(runs: Path) -> pd.DataFrame:
+    """Seconds per stage, data set and seed, as Snakemake measured them (wall clock, last run of the stage)."""
+    rows = []
+    for path in sorted(runs.rglob("*.tsv")):
+        seconds = pd.read_csv(path, sep="\t")["s"].iloc[0]
+        *folders, _ = path.relative_to(runs).parts
+        dataset, seed = (
+            (folders[0], int(folders[1].removeprefix("seed"))) if len(folders) == 2 else ("all", "all")
+        )
+        rows.append((path.stem, dataset, seed, round(seconds, 1)))
+    return pd.DataFrame(rows, columns=["stage", "dataset", "seed", "seconds"])
+
+
+def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -> None:
+    """Write `<path>.csv`, `.md` and `.tex` (booktabs) and the provenance of the table.
+
+    The CSV holds every digit and is what programs read; the others are for people and round.
+    """
+    csv, md, tex = (path.with_suffix(suffix) for suffix in (".csv", ".md", ".tex"))
+    with replacing(csv) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    short = rounded(table)
+    write_text(md, f"**{title}**\n\n{short.to_markdown(index=False, disable_numparse=True)}\n")
+    names = [column.replace("_", " ") for column in short]
+    body = (
+        short.set_axis(names, axis="columns")
+        .map(_latex)
+        .to_latex(index=False, escape=False, caption=_latex(title), label=f"tab:{path.name}", position="tb")
+    )
+    write_text(tex, f"% needs \\usepackage{{booktabs}}\n{body}")
+    write_provenance(path, title=title, **provenance)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text for people: three digits after the point, integers as they are, missing values as -."""
+
+    def show(value):
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            return "-"
+        if isinstance(value, float):
+            if 0 < abs(value) < 5e-4:
+                return f"{value:.1e}"
+            return f"{value:.3f}".rstrip("0").rstrip(".") if np.isfinite(value) else str(value)
+        return str(value)
+
+    return table.astype(object).map(show)
+
+
+def _latex(text: str) -> str:
+    for plain, escaped in (("\\", r"\textbackslash{}"), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"),
+                           ("<", r"$<$"), (">", r"$>$")):  # fmt: skip
+        text = str(text).replace(plain, escaped)
+    return text

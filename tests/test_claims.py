@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import claims
+
+HEADLINE = ("pgd", "linf", "logits")
+
+
+def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,)):
+    """The first share * n images stand at each epsilon."""
+    rows = []
+    for variant, shares in (("baseline", baseline), ("attention", attention)):
+        for seed in seeds:
+            for epsilon, share in zip(epsilons, shares, strict=True):
+                for i in range(n):
+                    rows.append(("d", variant, seed, f"i{i:03d}", *HEADLINE, epsilon, i < round(share * n)))
+    columns = "dataset variant seed image_id attack norm through epsilon correct".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70):
+    predictions = table[table["epsilon"] == 0]
+    histories = pd.DataFrame(
+        [("d", v, 0, e + 1) for v in ("baseline", "attention") for e in range(epochs)],
+        columns=["dataset", "variant", "seed", "epoch"],
+    )
+    wobble = np.random.default_rng(0).normal(0, 0.05, (2, 30))
+    shifts = pd.DataFrame(
+        [("d", v, 0, f"i{i}", "gradcam", mean + wobble[k, i])
+         for k, (v, mean) in enumerate(zip(("baseline", "attention"), shift, strict=True)) for i in range(30)],
+        columns=["dataset", "variant", "seed", "image_id", "map", "rank_correlation"],
+    )  # fmt: skip
+    result = claims.ledger(
+        table,
+        predictions,
+        histories,
+        shifts,
+        1.25,
+        headline=HEADLINE,
+        protocol=protocol,
+        label="phantom data",
+    )
+    return result.set_index("claim")
+
+
+def test_every_claim_is_there_with_its_rule_and_the_paper_s_value():
+    table = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05)))
+    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert table["rule"].notna().all()
+    assert table.loc["C2", "paper"] == "up to +2700 % (relative)"
+    on_data = table.drop(index="C4")
+    assert on_data["verdict"].str.contains("phantom data").all()
+
+
+def test_a_clear_gain_is_reproduced_with_the_relative_change_by_hand():
+    table = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)))
+    assert table.loc["C1", "ours"] == pytest.approx(50)  # from 0.4 to 0.6 at the one typical budget
+    assert table.loc["C1", "verdict"].startswith("reproduced")
+    assert table.loc["C2", "ours"] == pytest.approx(25)  # points, at the one extreme budget
+    assert table.loc["C2", "verdict"].startswith("reproduced")
+
+
+def test_a_clear_loss_is_not_reproduced_and_no_difference_is_inconclusive():
+    loss = ledger(outcomes((0.9, 0.6, 0.05), (0.6, 0.4, 0.0)))
+    assert loss.loc["C1", "verdict"].startswith("not reproduced")
+    assert loss.loc["C3", "verdict"].startswith("not reproduced")
+    same = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05)))
+    assert same.loc["C1", "verdict"].startswith("inconclusive")
+    assert same.loc["C1", "ours"] == 0
+
+
+def test_clean_accuracy_needs_enough_images_to_call_it_no_drop():
+    few = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05), n=40))
+    many = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05), n=2000))
+    assert few.loc["C3", "verdict"].startswith("inconclusive")
+    assert many.loc["C3", "verdict"].startswith("reproduced")
+
+
+def test_nothing_left_on_either_side_does_not_reproduce_the_extreme_claim():
+    table = ledger(outcomes((0.9, 0.6, 0.0), (0.9, 0.6, 0.0)))
+    assert table.loc["C2", "verdict"].startswith("not reproduced")
+
+
+def test_regimes_that_do_not_occur_are_not_testable():
+    typical = ledger(outcomes((0.9, 0.6, 0.5), (0.9, 0.6, 0.5)))
+    assert typical.loc["C2", "verdict"].startswith("not testable on this data")
+    extreme = ledger(outcomes((0.9, 0.05, 0.0), (0.9, 0.05, 0.0)))
+    assert extreme.loc["C1", "verdict"].startswith("not testable on this data")
+
+
+def test_stopping_is_testable_under_the_paper_s_protocol_only():
+    same = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
+    assert ledger(same).loc["C5", "verdict"].startswith("not testable on this data")
+    assert ledger(same, protocol=True).loc["C5", "verdict"].startswith("reproduced")
+    assert ledger(same, protocol=True, epochs=300).loc["C5", "verdict"].startswith("not reproduced")
+
+
+def test_gradcam_differs_or_not():
+    same = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
+    assert ledger(same, shift=(0.2, 0.7)).loc["C6", "verdict"].startswith("reproduced")
+    assert ledger(same, shift=(0.5, 0.5)).loc["C6", "verdict"].startswith("inconclusive")
+
+
+def test_a_verdict_from_one_training_run_says_so():
+    one = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)))
+    assert "one training run" in one.loc["C1", "verdict"]
+    three = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30), seeds=(0, 1, 2)))
+    assert "one training run" not in three.loc["C1", "verdict"]
+
+
+def test_compare_is_paired_and_splits_regimes_at_ten_percent():
+    table = claims.compare(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)), *HEADLINE).set_index("epsilon")
+    assert list(table.index) == [1, 4]
+    assert list(table["regime"]) == ["typical", "extreme"]
+    assert table.loc[1, "difference"] == pytest.approx(0.2)
+    assert table.loc[1, "percent"] == pytest.approx(50)
+    assert table.loc[1, "p_value"] == pytest.approx(2 * 0.5**40)  # 40 images to none

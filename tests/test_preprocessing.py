@@ -1,0 +1,306 @@
+"""Decoding against Pillow, the x-ray pipeline against NumPy and SciPy, the cache under changes and kills."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.transform import downscale_local_mean
+
+import lib.preprocessing
+from lib import ROOT, StudyError
+from lib.datasets import read_index
+from lib.preprocessing import data_fingerprint, load_images, preprocess, read_image, resize, xray_stages
+
+REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
+
+
+def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A random smooth RGB image that JPEG keeps almost as it is."""
+    noise = np.random.default_rng(seed).normal(size=(height, width, 3))
+    blurred = gaussian_filter(noise, (6, 6, 0))
+    return np.uint8(np.clip(128 + 60 * blurred / blurred.std(), 0, 255))
+
+
+def write(path: Path, image: Image.Image, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+RGB = Image.fromarray(smooth(40, 60))
+RGBA = RGB.copy()
+RGBA.putalpha(Image.fromarray(np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))))
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "options", "expected"),
+    [
+        ("a.jpg", RGB, {"quality": 95}, RGB),
+        ("progressive.JPG", RGB, {"quality": 95, "progressive": True, "format": "JPEG"}, RGB),
+        ("gray.jpeg", RGB.convert("L"), {"quality": 95}, RGB.convert("L")),
+        ("cmyk.jpg", RGB.convert("CMYK"), {"quality": 95}, RGB),
+        ("a.PNG", RGB, {"format": "PNG"}, RGB),
+        ("gray.png", RGB.convert("L"), {}, RGB.convert("L")),
+        ("alpha.png", RGBA, {}, RGB),
+        ("gray_alpha.png", RGBA.convert("LA"), {}, RGB.convert("L")),
+        ("one_bit.png", RGB.convert("1"), {}, RGB.convert("1")),
+        ("palette.png", RGB.quantize(30), {}, RGB.quantize(30)),
+        ("palette_alpha.png", RGB.quantize(30), {"transparency": 3}, RGB.quantize(30)),
+    ],
+)
+def test_read_image_takes_every_mode(
+    tmp_path: Path, name: str, image: Image.Image, options: dict, expected: Image.Image
+) -> None:
+    read = read_image(write(tmp_path / name, image, **options))
+    assert read.dtype == np.uint8
+    assert read.shape == (40, 60, 3)
+    difference = np.abs(read.astype(int) - np.asarray(expected.convert("RGB")))
+    assert difference.mean() < (2.5 if name.lower().endswith(("jpg", "jpeg")) else 1e-9)
+
+
+def test_read_image_scales_16_bits_and_ignores_orientation(tmp_path: Path) -> None:
+    deep = np.arange(40 * 60, dtype=np.uint16).reshape(40, 60) * 27
+    read = read_image(write(tmp_path / "deep.png", Image.fromarray(deep)))
+    np.testing.assert_allclose(read, np.repeat((deep / 257)[..., None], 3, axis=2), atol=1)
+    exif = RGB.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    assert read_image(write(tmp_path / "turned.jpg", RGB, exif=exif)).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.95])
+def test_a_truncated_image_is_refused_and_named(tmp_path: Path, kind: str, keep: float) -> None:
+    path = write(tmp_path / f"cut.{kind}", Image.fromarray(smooth(200, 200)))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    with pytest.raises(StudyError, match=f"cut.{kind}.*damaged"):
+        read_image(path)
+
+
+def test_a_png_with_a_wrong_byte_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "wrong.png", RGB)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(StudyError, match=r"wrong\.png"):
+        read_image(path)
+    with pytest.raises(StudyError, match=r"nowhere\.png cannot be read"):
+        read_image(tmp_path / "nowhere.png")
+
+
+def test_resize_averages_when_shrinking_and_interpolates_when_growing() -> None:
+    image = smooth(96, 96)
+    blocks = downscale_local_mean(image.astype(float), (4, 4, 1))
+    np.testing.assert_allclose(resize(image, 24), blocks, atol=0.51)
+    checkers = np.uint8(255 * (np.indices((64, 64)).sum(axis=0) % 2))
+    np.testing.assert_allclose(resize(checkers, 16), 127.5, atol=0.51)  # no aliasing
+
+    ramp = np.tile(np.arange(20, 220, 10, dtype=np.uint8), (20, 1))
+    x = (np.arange(80) + 0.5) / 4 - 0.5  # pixel centres
+    np.testing.assert_allclose(resize(ramp, 80)[:, 8:-8], np.tile(20 + 10 * x, (80, 1))[:, 8:-8], atol=1)
+    stripes = np.uint8(255 * (np.indices((8, 64))[1] % 2))  # shrinks one way, grows the other
+    np.testing.assert_allclose(resize(stripes, 16), 127.5, atol=0.51)
+    np.testing.assert_array_equal(resize(image, 96), image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("sigma", "gain", "offset"), [(20.0, 4.0, 128.0), (3.0, 2.0, 100.0)])
+def test_xray_pipeline_against_numpy_and_scipy(dtype: type, sigma: float, gain: float, offset: float) -> None:
+    top = np.iinfo(dtype).max
+    x = (smooth(90, 130)[..., 0] / 255 * 0.6 * top + 0.1 * top).astype(dtype)
+    stages = xray_stages(x, sigma, gain, offset)
+    assert list(stages) == ["input", "min-max", "blur", "result"]
+    np.testing.assert_array_equal(stages["input"], x)
+    stretched = np.rint(255 * (x - float(x.min())) / (float(x.max()) - x.min()))
+    assert stretched.min() == 0
+    assert stretched.max() == 255
+    np.testing.assert_allclose(stages["min-max"], stretched, atol=1)
+    assert (stages["min-max"] == stretched).mean() > 0.99
+    # OpenCV cuts the kernel at 3 sigma for 8 bits and mirrors at the border without repeating the last pixel.
+    blur = gaussian_filter(stretched, sigma, mode="mirror", truncate=3.0)
+    np.testing.assert_allclose(stages["blur"], blur, atol=1.5)
+    assert np.abs(stages["blur"] - blur).mean() < 0.5
+    result = np.clip(gain * stages["min-max"] - gain * stages["blur"].astype(float) + offset, 0, 255)
+    np.testing.assert_array_equal(stages["result"], result)
+    assert {0, 255} <= set(stages["result"].ravel()) or sigma == 3.0
+    assert all(stages[name].dtype == np.uint8 for name in ("min-max", "blur", "result"))
+
+
+def test_xray_pipeline_of_a_constant_image_and_of_colour() -> None:
+    assert (xray_stages(np.full((30, 30), 77, np.uint8))["result"] == 128).all()
+    with pytest.raises(StudyError, match="gray image"):
+        xray_stages(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(StudyError, match="float"):
+        xray_stages(np.zeros((4, 4)))
+
+
+def test_preprocess_runs_the_pipeline_where_it_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.png", Image.fromarray(smooth(128, 160)[..., 0]).convert("RGBA"))
+    gray = smooth(128, 160)[..., 0]
+    expected = {
+        "before-resize": resize(xray_stages(gray)["result"], 32),
+        "after-resize": xray_stages(resize(gray, 32))["result"],
+        "none": resize(gray, 32),
+    }
+    for choice, image in expected.items():
+        got = preprocess(path, "chestxray14", 32, choice)
+        np.testing.assert_array_equal(got, np.repeat(image[..., None], 3, axis=2))
+        np.testing.assert_array_equal(preprocess(path, "eyepacs", 32, choice)[..., 1], expected["none"])
+    assert not (expected["before-resize"] == expected["after-resize"]).all()
+    np.testing.assert_array_equal(preprocess(path, "chestxray14", 32)[..., 0], expected["before-resize"])
+    with pytest.raises(StudyError, match="before-resize, after-resize, none"):
+        preprocess(path, "chestxray14", 32, "before")
+    with pytest.raises(StudyError, match="no data set 'xray'"):
+        preprocess(path, "xray", 32)
+
+
+def test_preprocess_keeps_the_contrast_of_12_bits_in_16(tmp_path: Path) -> None:
+    gray = smooth(64, 64)[..., 0]
+    deep = write(tmp_path / "deep.png", Image.fromarray(gray.astype(np.uint16) * 16))
+    flat = write(tmp_path / "flat.png", Image.fromarray(gray))
+    np.testing.assert_array_equal(preprocess(deep, "chestxray14", 32), preprocess(flat, "chestxray14", 32))
+
+
+def make_index(folder: Path, n: int = 6) -> pd.DataFrame:
+    """Images that differ in nothing but their names and pixels: not in length, not in time."""
+    images = [Image.fromarray(smooth(24, 30, seed=i)) for i in range(n)]
+    paths = [write(folder / f"i{i}.png", image, compress_level=0) for i, image in enumerate(images)]
+    for path in paths:
+        os.utime(path, (1e9, 1e9))
+    assert len({path.stat().st_size for path in paths}) == 1
+    ids = [path.stem for path in paths]
+    return pd.DataFrame({"image_id": ids, "path": [str(path) for path in paths], "label": [0, 1] * (n // 2)})
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The paths of all images decoded during a test."""
+    paths, decode = [], lib.preprocessing._decode
+
+    def record(data: bytes, path: str, *mode: int) -> np.ndarray:
+        paths.append(path)
+        return decode(data, path, *mode)
+
+    monkeypatch.setattr(lib.preprocessing, "_decode", record)
+    return paths
+
+
+def test_load_images_in_index_order_and_from_the_cache(tmp_path: Path, decoded: list) -> None:
+    index = make_index(tmp_path / "raw").iloc[[3, 0, 5]]
+    images = load_images(index, "ham10000", 16, tmp_path / "cache")
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+    assert images.dtype == np.uint8
+    for image, path in zip(images, index["path"], strict=True):
+        np.testing.assert_array_equal(image, resize(np.asarray(Image.open(path)), 16))
+    assert len(decoded) == 3
+    again = load_images(index, "ham10000", 16, tmp_path / "cache", "after-resize")  # no matter here
+    np.testing.assert_array_equal(again, images)
+    assert len(decoded) == 3
+    assert [path.name for path in (tmp_path / "cache/ham10000").glob("*.partial")] == []
+
+
+def test_a_changed_file_parameter_or_order_never_gives_a_stale_image(tmp_path: Path, decoded: list) -> None:
+    index, cache = make_index(tmp_path / "raw"), tmp_path / "cache"
+    first = np.array(load_images(index, "chestxray14", 16, cache))
+    assert load_images(index, "chestxray14", 8, cache).shape == (6, 8, 8, 3)
+    assert not (load_images(index, "chestxray14", 16, cache, "none") == first).all()
+    np.testing.assert_array_equal(load_images(index.iloc[::-1], "chestxray14", 16, cache), first[::-1])
+    before = data_fingerprint(index, "chestxray14", 16, cache)
+    one, two = (Path(path) for path in index["path"][:2])
+    one.write_bytes(two.read_bytes())
+    np.testing.assert_array_equal(load_images(index, "chestxray14", 16, cache), first[[1, 1, 2, 3, 4, 5]])
+    assert data_fingerprint(index, "chestxray14", 16, cache) != before
+
+
+def test_fingerprint_stands_for_content_labels_and_splits_and_nothing_else(tmp_path: Path) -> None:
+    index, cache = make_index(tmp_path / "raw"), tmp_path / "cache"
+    fingerprint = data_fingerprint(index, "ham10000", 16, cache)
+    assert len(fingerprint) == 16
+    shutil.copytree(tmp_path / "raw", tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    elsewhere = index.assign(path=index["path"].str.replace("raw", "elsewhere"))
+    for other in (elsewhere, index.iloc[::-1], elsewhere.assign(note="any")):
+        assert data_fingerprint(other, "ham10000", 8, tmp_path / "cache2") == fingerprint
+    changed = [index.assign(label=1), index.assign(split="train"), index.iloc[:5]]
+    changed.append(index.assign(path=index["path"].to_numpy()[::-1]))
+    assert len({data_fingerprint(other, "ham10000", 16, cache) for other in changed} | {fingerprint}) == 5
+
+
+def test_all_damaged_images_are_named_at_once_and_nothing_is_kept(tmp_path: Path, decoded: list) -> None:
+    index, cache = make_index(tmp_path / "raw"), tmp_path / "cache"
+    Path(index["path"][1]).write_bytes(b"")
+    Path(index["path"][4]).write_bytes(b"no image")
+    with pytest.raises(StudyError, match="2 of 6 images are damaged") as error:
+        load_images(index, "ham10000", 16, cache)
+    assert len(decoded) == 6
+    assert [f"i{i}.png" in str(error.value) for i in range(6)] == [False, True, False, False, True, False]
+    assert [path.name for path in (cache / "ham10000").iterdir() if path.is_dir()] == []
+    good = index.drop([1, 4])
+    assert load_images(good, "ham10000", 16, cache).shape == (4, 16, 16, 3)
+    Path(good["path"][0]).unlink()
+    with pytest.raises(StudyError, match=r"i0.png is in the index but cannot be read"):
+        load_images(good, "ham10000", 16, cache)
+    with pytest.raises(StudyError, match="index is empty"):
+        load_images(good.iloc[:0], "ham10000", 16, cache)
+
+
+KILLED = """
+import os, sys
+os.cpu_count = lambda: 2
+import pandas as pd
+import lib.preprocessing as preprocessing
+read, count = preprocessing._read, 0
+def read_some(path):
+    global count
+    count += 1
+    if count > 12:
+        os.kill(os.getpid(), 9)
+    return read(path)
+preprocessing._read = read_some
+preprocessing.load_images(pd.read_csv(sys.argv[1]), "ham10000", 16, sys.argv[2])
+"""
+
+
+def test_a_killed_call_goes_on_where_it_was(tmp_path: Path, decoded: list) -> None:
+    index, cache = make_index(tmp_path / "raw", n=20), tmp_path / "cache"
+    index.to_csv(tmp_path / "index.csv")
+    command = [sys.executable, "-c", KILLED, tmp_path / "index.csv", cache]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60).returncode == -9
+    images = load_images(index, "ham10000", 16, cache)
+    assert 8 <= len(decoded) <= 10
+    np.testing.assert_array_equal(images, load_images(index, "ham10000", 16, tmp_path / "undisturbed"))
+
+
+def test_two_calls_at_once_share_the_work(tmp_path: Path, decoded: list) -> None:
+    index = make_index(tmp_path / "raw")
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(load_images, index, "ham10000", 16, tmp_path / "cache") for _ in range(4)]
+    assert all((call.result() == calls[0].result()).all() for call in calls)
+    assert len(decoded) == 6
+
+
+def test_a_cache_that_does_not_fit_on_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=6 * 16 * 16 * 3 - 1)
+    monkeypatch.setattr(lib.preprocessing.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StudyError, match="make room"):
+        load_images(make_index(tmp_path / "raw"), "ham10000", 16, tmp_path / "cache")
+
+
+@pytest.mark.skipif(not (REAL / "chestxray14").is_dir(), reason="no real ChestX-ray14 here")
+def test_real_xrays_of_either_mode(tmp_path: Path) -> None:
+    index = read_index("chestxray14", REAL)
+    modes = index["path"].map(lambda path: Image.open(path).mode)
+    few = pd.concat([index[modes == "RGBA"][:5], index[modes != "RGBA"][:5]])
+    images = load_images(few, "chestxray14", 64, tmp_path, "none")
+    for image, path in zip(images, few["path"], strict=True):
+        np.testing.assert_array_equal(image, Image.open(path).convert("RGB"))
