@@ -1,0 +1,190 @@
+"""The one file of the attacks that touches the backend: compiled programs and input gradients.
+
+An attack is written with `keras.ops` alone, as a *program*: a hashable callable
+`program(classifier, *arrays) -> tree of tensors`. `Classifier.run` compiles it once and runs it on any batch
+size. With TensorFlow the batch axis of the compiled function is symbolic, so an odd batch never traces anew;
+with JAX batches are padded to the next power of two. Weights are never differentiated.
+"""
+
+import hashlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from lib import StudyError
+
+SCORES = ("logits", "softmax")
+
+
+def value_and_gradient(function, x):
+    """Value of `function` at `x` and the gradient of its summed loss with respect to `x` alone.
+
+    `function(x)` returns (loss, rest): loss of shape (n,), rest any tree. Images do not interact in inference
+    mode, so the gradient of the sum holds each image's own gradient. Returns (loss, rest, gradient).
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def total(x):
+            loss, rest = function(x)
+            return ops.sum(loss), (loss, rest)
+
+        (_, (loss, rest)), gradient = jax.value_and_grad(total, has_aux=True)(x)
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            loss, rest = function(x)
+        gradient = tape.gradient(loss, x, unconnected_gradients="zero")
+    return loss, rest, gradient
+
+
+class Classifier:
+    """A Keras model in inference mode, as attacks see it.
+
+    Parameters
+    ----------
+    model : a built Keras model, float32 pixels (n, H, W, C) in [0, 255] to n x classes. Its logits are the
+        output of the layer named `logits`; without one, the input of the last softmax.
+    through : "logits" (right) or "softmax": the attack then sees the probabilities, and the cross-entropy
+        is Keras' on probabilities, clipped to [1e-7, 1 - 1e-7], whose gradient vanishes where the softmax
+        saturates (Athalye et al. 2018, section 4, "vanishing gradients").
+
+    Raises StudyError for another `through`, another backend, or a model whose logits cannot be reached.
+    """
+
+    def __init__(self, model, through="logits"):
+        if through not in SCORES:
+            raise StudyError(f"An attack goes through one of {', '.join(SCORES)}, not through {through!r}.")
+        if keras.backend.backend() not in ("tensorflow", "jax"):
+            raise StudyError(
+                f"Attacks run on Keras' tensorflow or jax backend, not on {keras.backend.backend()}; "
+                "set KERAS_BACKEND."
+            )
+        self.model = model
+        self.through = through
+        self.network = logits_model(model)
+        self.classes = self.network.output_shape[-1]
+        self._compiled = {}
+
+    def logits_of(self, x):
+        """Logits (n, classes) of a batch of tensors; for use inside a program."""
+        return self.network(x, training=False)
+
+    def scores_of(self, x):
+        """What the attack sees of a batch of tensors: its logits or its probabilities, (n, classes)."""
+        logits = self.logits_of(x)
+        return logits if self.through == "logits" else ops.softmax(logits)
+
+    def logits(self, images, batch_size=64):
+        """Logits, float32 (n, classes), of float32 images (n, H, W, C) in [0, 255]."""
+        images = np.asarray(images, "float32")
+        parts = [
+            self.run(_logits, images[i : i + batch_size]) for i in range(0, max(len(images), 1), batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def predict(self, images, batch_size=64):
+        """Predicted classes, int64 (n,), of float32 images (n, H, W, C) in [0, 255]."""
+        return self.logits(images, batch_size).argmax(axis=1)
+
+    def fingerprint(self):
+        """16 bytes that change with the architecture or any weight."""
+        digest = hashlib.blake2b(self.network.to_json().encode(), digest_size=16)
+        for weights in self.network.get_weights():
+            digest.update(np.ascontiguousarray(weights))
+        return digest.digest()
+
+    def run(self, program, *arrays):
+        """Run a program on trees of NumPy arrays (first axis: the batch) and scalars; gives NumPy arrays.
+
+        The program is compiled at its first use with this classifier and these shapes, whatever the number
+        of images. Programs that compare equal share the compiled function.
+        """
+        shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in keras.tree.flatten(arrays))
+        key = (program, shapes)
+        if key not in self._compiled:
+            compile_ = _compile_jax if keras.backend.backend() == "jax" else _compile_tensorflow
+            self._compiled[key] = compile_(self, program, arrays)
+        return self._compiled[key](*arrays)
+
+
+def as_classifier(model):
+    """`model` itself if it is a Classifier, else a Classifier of it (through its logits)."""
+    return model if isinstance(model, Classifier) else Classifier(model)
+
+
+def logits_model(model):
+    """The part of a Keras model that gives logits (n, classes).
+
+    Takes the layer named `logits`, else what a final softmax layer is given, else a final Dense layer without
+    its softmax (its weights are copied). A final Dense layer without activation gives logits already.
+    Raises StudyError for any other ending.
+    """
+    try:
+        inputs, last = model.inputs, model.layers[-1]
+        if any(layer.name == "logits" for layer in model.layers):
+            return keras.Model(inputs, model.get_layer("logits").output)
+        activation = getattr(last, "activation", None)
+        if isinstance(last, keras.layers.Softmax) or (
+            isinstance(last, keras.layers.Activation) and activation is keras.activations.softmax
+        ):
+            return keras.Model(inputs, last.input)
+        if isinstance(last, keras.layers.Dense) and activation is keras.activations.linear:
+            return keras.Model(inputs, last.output)
+        if isinstance(last, keras.layers.Dense) and activation is keras.activations.softmax:
+            dense = keras.layers.Dense(last.units, use_bias=last.use_bias, name="logits")
+            network = keras.Model(inputs, dense(last.input))
+            dense.set_weights(last.get_weights())
+            return network
+    except (AttributeError, ValueError):
+        pass  # a subclassed or unbuilt model has no symbolic outputs: the sentence below says what to do
+    raise StudyError(
+        f"The logits of model {model.name!r} cannot be reached: build it as a functional or sequential model "
+        "and name the layer before the softmax 'logits'."
+    )
+
+
+def _logits(classifier, images):
+    return classifier.logits_of(images)
+
+
+def _compile_tensorflow(classifier, program, arrays):
+    import tensorflow as tf
+
+    def spec(array):
+        array = np.asarray(array)
+        return tf.TensorSpec([None, *array.shape[1:]] if array.ndim else [], array.dtype)
+
+    signature = tf.nest.map_structure(spec, arrays)
+    function = tf.function(
+        lambda *tensors: program(classifier, *tensors), input_signature=signature, autograph=False
+    )
+    return lambda *arrays: tf.nest.map_structure(np.asarray, function(*arrays))
+
+
+def _compile_jax(classifier, program, arrays):
+    import jax
+
+    variables = classifier.network.variables
+
+    @jax.jit
+    def function(values, *tensors):
+        # Weights as arguments: as constants they would be compiled into the program.
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return program(classifier, *tensors)
+
+    def call(*arrays):
+        n = next(len(a) for a in jax.tree.leaves(arrays) if np.ndim(a))
+        bucket = 1 << (max(n, 1) - 1).bit_length()
+
+        def pad(array):
+            return np.pad(array, [(0, bucket - n)] + [(0, 0)] * (np.ndim(array) - 1), mode="edge")
+
+        padded = jax.tree.map(lambda a: pad(a) if np.ndim(a) else a, arrays)
+        result = function([v.value for v in variables], *padded)
+        return jax.tree.map(lambda a: np.asarray(a)[:n], result)
+
+    return call

@@ -1,0 +1,177 @@
+"""Robust accuracy over a grid of budgets, per image.
+
+An image that falls at one epsilon has fallen at every larger one, because the smaller ball lies within the
+larger. So an image needs no attack at every budget but a search for the smallest budget at which it falls.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lib import StudyError
+from lib.attacks.base import POOL, checked_problem
+from lib.attacks.gradients import as_classifier
+
+
+def robust_accuracy(
+    model,
+    images,
+    labels,
+    attack,
+    epsilons,
+    *,
+    image_ids=None,
+    batch_size=None,
+    seed=0,
+    exhaustive=None,
+    progress=None,
+):
+    """Outcome of an attack for every image and every budget, as a tidy table.
+
+    Parameters
+    ----------
+    model : Keras model, or Classifier (which says whether attacks go through logits or softmax).
+    images : (n, H, W, C) in [0, 255].  labels : int (n,), the true classes.
+    attack : an attack of `lib.attacks`.  epsilons : budgets in pixel units, above 0.
+    image_ids : n identities; "0" to "n-1" when None.  seed : of the attack's random starts.
+    batch_size : images in one compiled call, or None for the attack's own.
+    exhaustive : attack every standing image at every budget, upwards, instead of searching. None: only for
+        attacks of a single step, which often fail at a larger budget where a smaller one succeeds.
+    progress : called as progress(settled, n), or None.
+
+    Returns a DataFrame with columns image_id, label, attack, norm, epsilon, correct, predicted,
+    smallest_epsilon; one row per image and budget, and one for the clean image with epsilon 0. `predicted` is
+    what the model says of the perturbed image. An image that the model gets wrong unperturbed is not robust
+    at any budget and is never attacked; one that has fallen is carried to every larger budget.
+    `smallest_epsilon` is the norm of the smallest perturbation known to fool the model: 0 for clean mistakes,
+    infinite where none is known.
+
+    The search goes downwards from the largest budget: success is found in a few steps, and what succeeds is
+    shrunk as far as it still does, so that each image costs about one attack that fails.
+    Raises StudyError for budgets that are not above 0, repeated ids, and whatever the attack refuses.
+    """
+    classifier = as_classifier(model)
+    grid = np.unique(np.asarray(list(epsilons), "float64"))
+    if not len(grid) or not np.isfinite(grid).all() or grid[0] <= 0:
+        raise StudyError("epsilons must be one or more finite numbers above 0, in pixel units.")
+    n = len(images)
+    ids = [str(i) for i in (range(n) if image_ids is None else image_ids)]
+    if len(ids) != n or len(set(ids)) != n:
+        raise StudyError(f"image_ids must be {n} different names, one per image.")
+    if exhaustive is None:
+        exhaustive = getattr(attack, "steps", 2) == 1
+    if batch_size is not None:
+        attack = attack.with_(batch_size=batch_size)
+    blocks = []
+    for first in range(0, n, POOL):
+        rows = slice(first, first + POOL)
+        problem = checked_problem(classifier, images[rows], labels[rows], 0.0, index=np.arange(n)[rows])
+        search = Search(classifier, problem, attack, grid, seed)
+        search.upwards() if exhaustive else search.downwards()
+        search.refine()
+        blocks.append(search.table(ids[rows]))
+        if progress:
+            progress(min(first + POOL, n), n)
+    return pd.concat(blocks, ignore_index=True)
+
+
+class Search:
+    """The smallest budget of a grid at which each image of a block falls.
+
+    `level`: index of that budget in the grid, -1 for clean mistakes, len(grid) while none is known.
+    """
+
+    def __init__(self, classifier, problem, attack, grid, seed):
+        self.classifier, self.problem, self.attack, self.grid, self.seed = (
+            classifier, problem, attack, grid, seed,
+        )  # fmt: skip
+        self.clean = classifier.predict(problem.images, attack.batch_size)
+        wrong = self.clean != problem.labels
+        self.level = np.where(wrong, -1, len(grid))
+        self.smallest = np.where(wrong, 0.0, np.inf)
+        self.predicted = self.clean.copy()
+        self.adversarial = problem.images.copy()
+
+    def upwards(self):
+        """Every budget in turn, on all that still stand."""
+        for level in range(len(self.grid)):
+            self.attack_at(np.flatnonzero(self.level > level), level)
+
+    def downwards(self):
+        """From the largest budget down, each image until it stands."""
+        rows = np.flatnonzero(self.level >= 0)
+        while len(rows):
+            before = self.level[rows]
+            self.attack_at(rows, before - 1)
+            if getattr(self.attack, "minimal", False):
+                return
+            rows = rows[(self.level[rows] < before) & (self.level[rows] > 0)]
+
+    def attack_at(self, rows, level):
+        """Attack images at budgets of the grid and shrink what succeeds to smaller budgets."""
+        if not len(rows):
+            return
+        level = np.broadcast_to(level, rows.shape)
+        here = self.problem[rows]
+        x = self.attack(
+            self.classifier, here.images, here.labels, self.grid[level], seed=self.seed, index=here.index
+        )
+        while len(rows):
+            fell = self.record(rows, x, level)
+            rows, x, level = rows[fell], x[fell], self.level[rows[fell]] - 1
+            rows, x, level = rows[level >= 0], x[level >= 0], level[level >= 0]
+            if len(rows):
+                x = self.project(rows, x, self.grid[level])
+
+    def project(self, rows, x, epsilon):
+        """Adversarial images with their perturbations projected to smaller budgets."""
+        images = self.problem.images[rows]
+        delta = self.attack.norm.project(x - images, epsilon.astype("float32"))
+        return np.clip(images + np.asarray(delta), 0, 255)
+
+    def record(self, rows, x, level=None):
+        """Note which of these images fool the model, and with how small a perturbation."""
+        predicted = self.classifier.predict(x, self.attack.batch_size)
+        fell = predicted != self.problem.labels[rows]
+        size = np.asarray(self.attack.norm.size(x - self.problem.images[rows]), "float64")
+        if level is None:
+            level = self.level[rows]
+        # A float32 pixel near 255 is exact to 1.5e-5; a size at a budget belongs to that budget.
+        level = np.minimum(level, np.searchsorted(self.grid * (1 + 1e-5) + 1.6e-5, size))
+        better = fell & (size < self.smallest[rows])
+        won = rows[better]
+        self.level[won] = np.minimum(self.level[won], level[better])
+        self.smallest[won] = size[better]
+        self.predicted[won] = predicted[better]
+        self.adversarial[won] = x[better]
+        return better
+
+    def refine(self, times=4):
+        """Bisect along the line to the image: budgets of the grid are far apart, distances need not be."""
+        rows = np.flatnonzero((self.level >= 0) & (self.level < len(self.grid)))
+        low = np.concatenate([[0.0], self.grid])[self.level[rows]]
+        for _ in range(times):
+            if not len(rows):
+                break
+            middle = (low + self.smallest[rows]) / 2
+            fell = self.record(rows, self.project(rows, self.adversarial[rows], middle))
+            low = np.where(fell, low, middle)
+
+    def table(self, ids):
+        """The tidy table of this block."""
+        columns = {"image_id": ids, "label": self.problem.labels.astype("int64")}
+        columns |= {"attack": self.attack.name, "norm": self.attack.norm.name}
+        outcomes = []
+        for level, epsilon in enumerate([0.0, *self.grid], start=-1):
+            stands = self.level > level
+            outcomes.append(
+                pd.DataFrame(
+                    columns
+                    | {
+                        "epsilon": epsilon,
+                        "correct": stands,
+                        "predicted": np.where(stands, self.problem.labels, self.predicted),
+                        "smallest_epsilon": self.smallest,
+                    }
+                )
+            )
+        return pd.concat(outcomes)

@@ -1,0 +1,143 @@
+"""Robust accuracy per image and budget: closed form, bookkeeping, and the short cut against the long way."""
+
+import numpy as np
+import pytest
+from test_attacks import CLASSES, SIZE, convolutional, linear_problem
+
+from lib import StudyError
+from lib.attacks import Classifier, make_attack
+from lib.robustness import robust_accuracy
+
+GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier(convolutional())
+
+
+@pytest.fixture(scope="module")
+def data(classifier):
+    """Images and labels of which the first three are clean mistakes."""
+    images = np.random.default_rng(4).integers(0, 256, (24, SIZE, SIZE, 3)).astype("float32")
+    labels = classifier.predict(images)
+    labels[:3] = (labels[:3] + 1) % CLASSES
+    return images, labels
+
+
+def curve(table):
+    return table.groupby("epsilon")["correct"].mean()
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_linear_model_has_its_closed_form_curve(norm, dual):
+    model, images, w, margins = linear_problem()
+    smallest = margins / np.linalg.norm(w, dual)
+    grid = np.quantile(smallest, [0.1, 0.5, 0.9]) * 1.01
+    table = robust_accuracy(model, images, np.zeros(6, int), make_attack("bim", norm=norm), grid)
+    expected = [(smallest > epsilon).mean() for epsilon in (0, *grid)]
+    assert curve(table).tolist() == expected
+    found = table[table.epsilon == 0].smallest_epsilon.to_numpy()
+    fell = np.isfinite(found)
+    assert (found[fell] >= smallest[fell] * 0.999).all()
+    assert (found[fell] <= smallest[fell] * 1.1).all()
+
+
+@pytest.mark.parametrize("name", ["pgd", "fgsm", "mi_fgsm"])
+def test_table_is_tidy_and_curve_monotone(classifier, data, name):
+    images, labels = data
+    ids = [f"ISIC_{i}" for i in range(len(images))]
+    table = robust_accuracy(classifier, images, labels, make_attack(name), GRID, image_ids=ids, batch_size=5)
+    columns = ["image_id", "label", "attack", "norm", "epsilon", "correct", "predicted", "smallest_epsilon"]
+    assert list(table.columns) == columns
+    assert len(table) == len(images) * (len(GRID) + 1)
+    assert not table.duplicated(["image_id", "epsilon"]).any()
+    assert sorted(set(table.epsilon)) == [0, *GRID]
+    assert (curve(table).diff().dropna() <= 0).all()
+    assert 0 < curve(table).iloc[3] < curve(table).iloc[0]
+    per_image = table.pivot_table(index="image_id", columns="epsilon", values="correct", aggfunc="first")
+    assert (per_image.astype(int).diff(axis=1).iloc[:, 1:] <= 0).all(axis=None)
+    assert ((table.predicted == table.label) == table.correct).all()
+    assert ((table.smallest_epsilon > table.epsilon * 1.0001 + 1e-4) == table.correct).all()
+
+
+def test_clean_mistakes_are_never_attacked(classifier, data):
+    images, labels = data
+    attacked = []
+
+    class Spy:
+        name, steps, norm, batch_size = "spy", 20, make_attack("pgd").norm, 64
+
+        def with_(self, **_):
+            return self
+
+        def __call__(self, classifier, images, labels, epsilon, **_):
+            attacked.append(len(images))
+            return images
+
+    table = robust_accuracy(classifier, images, labels, Spy(), GRID)
+    assert attacked == [21]
+    mistakes = table[table.image_id.isin(["0", "1", "2"])]
+    assert not mistakes.correct.any()
+    assert (mistakes.smallest_epsilon == 0).all()
+    assert table[~table.image_id.isin(["0", "1", "2"])].correct.all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_search_changes_no_figure(classifier, data, norm):
+    """Searching the budgets downwards finds what attacking at every budget finds, or more."""
+    images, labels = data
+    grid = np.array(GRID) * (1 if norm == "linf" else 15)
+    attack = make_attack("pgd", norm=norm)
+    search = robust_accuracy(classifier, images, labels, attack, grid)
+    long_way = [classifier.predict(attack(classifier, images, labels, e)) == labels for e in (1e-6, *grid)]
+    long_way = np.minimum.accumulate(np.array(long_way), axis=0).mean(axis=1)
+    assert 0 < long_way[3] < 0.8
+    assert (curve(search).to_numpy() <= long_way + 1e-9).all()
+    assert (curve(search).to_numpy() >= long_way - 0.05).all()
+
+
+def test_single_steps_are_tried_at_every_budget(classifier, data):
+    """FGSM may fail at a large budget where it succeeds at a small one: the curve holds every success."""
+    images, labels = data
+    attack, grid = make_attack("fgsm"), (0.5, 2.0, 64.0)
+    table = robust_accuracy(classifier, images, labels, attack, grid)
+    stands = np.ones(len(images), bool)
+    for epsilon in grid:
+        stands &= classifier.predict(attack(classifier, images, labels, epsilon)) == labels
+        assert not (table[table.epsilon == epsilon].correct.to_numpy() & ~stands).any()
+
+
+def test_same_seed_same_table(classifier, data):
+    images, labels = data
+    attack = make_attack("pgd", steps=5)
+    first, second = (robust_accuracy(classifier, images, labels, attack, GRID, seed=3) for _ in range(2))
+    assert first.to_csv() == second.to_csv()
+
+
+def test_softmax_saturation_shows(data):
+    """Logits times 1e3: through the softmax the model looks robust, through the logits it is not."""
+    model = convolutional()
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel * 1e3, bias])
+    images, _ = data
+    labels = Classifier(model).predict(images)
+    attack = make_attack("pgd", loss="margin")
+    naive = robust_accuracy(Classifier(model, "softmax"), images, labels, make_attack("pgd"), (4.0,))
+    right = robust_accuracy(Classifier(model), images, labels, attack, (4.0,))
+    assert curve(naive)[4.0] > 0.8
+    assert curve(right)[4.0] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epsilons": []}, "epsilons must be one or more"),
+        ({"epsilons": [0.0, 1.0]}, "above 0"),
+        ({"image_ids": ["a"] * 24}, "different names"),
+    ],
+)
+def test_bad_input_is_refused(classifier, data, change, sentence):
+    images, labels = data
+    with pytest.raises(StudyError, match=sentence):
+        robust_accuracy(classifier, images, labels, make_attack("pgd"), **({"epsilons": GRID} | change))
