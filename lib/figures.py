@@ -235,27 +235,31 @@ def adversarial_examples(rows: list[dict]) -> Figure:
     """Strips of clean image, amplified perturbation and adversarial image, per variant.
 
     Each row: `title`, `clean` (h, w, 3), `clean_says` per variant, and per variant in `attacked`:
-    `image` (h, w, 3) and `says`. Perturbations are amplified to the same scale, and the factor is named.
+    `image` (h, w, 3) and `says`. Every perturbation is amplified to fill the gray levels; the factor is named.
     """
     variants = list(rows[0]["attacked"])
     columns = 1 + 2 * len(variants)
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.42) * len(rows)), squeeze=False
+        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.65) * len(rows)), squeeze=False
     )
     for line, row in zip(axes, rows, strict=True):
-        for ax in line:
-            ax.axis("off")
         clean = row["clean"].astype("float32")
         line[0].imshow(clean.astype("uint8"))
-        says = "\n".join(f"{v}: {row['clean_says'][v]}" for v in variants)
-        line[0].set_title(f"{row['title']}\n{says}", fontsize=7)
+        line[0].set_title(f"true class:\n{row['title']}", fontsize=7, fontweight="bold")
         for i, variant in enumerate(variants):
-            delta = row["attacked"][variant]["image"] - clean
+            attacked = row["attacked"][variant]
+            delta = attacked["image"] - clean
             factor = 127 / max(np.abs(delta).max(), 1e-6)
-            line[1 + 2 * i].imshow(np.clip(128 + factor * delta, 0, 255).astype("uint8"))
-            line[1 + 2 * i].set_title(f"{variant}:\nperturbation\nx {factor:.0f}", fontsize=7)
-            line[2 + 2 * i].imshow(row["attacked"][variant]["image"].round().astype("uint8"))
-            line[2 + 2 * i].set_title(f"{variant}\nattacked:\n{row['attacked'][variant]['says']}", fontsize=7)
+            noise, result = line[1 + 2 * i], line[2 + 2 * i]
+            noise.imshow(np.clip(128 + factor * delta, 0, 255).astype("uint8"))
+            noise.set_title(f"{variant}\nperturbation x {factor:.0f}", fontsize=7)
+            noise.set_xlabel(f"clean:\n{row['clean_says'][variant]}", fontsize=7)
+            result.imshow(attacked["image"].round().astype("uint8"))
+            result.set_title(f"{variant}\nattacked image", fontsize=7)
+            result.set_xlabel(f"attacked:\n{attacked['says']}", fontsize=7)
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, left=True, bottom=True)
     return figure
 
 
@@ -269,7 +273,7 @@ def gradcam(rows: list[dict]) -> Figure:
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(WIDTH, WIDTH / columns * len(rows) + 0.35), squeeze=False
     )
-    for line, row in zip(axes, rows, strict=True):
+    for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
         for ax, (heading, image, heat) in zip(line, row["panels"], strict=True):
             height, width = image.shape[:2]
             ax.imshow(image.round().astype("uint8"))
@@ -277,7 +281,7 @@ def gradcam(rows: list[dict]) -> Figure:
                 ax.imshow(heat, cmap="inferno", alpha=0.5, vmin=0, vmax=max(heat.max(), 1e-6),
                           extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bilinear")  # fmt: skip
             ax.axis("off")
-            if line is axes[0]:
+            if i == 0:
                 ax.set_title(heading, fontsize=7, loc="center")
         line[0].text(-0.06, 0.5, row["title"], rotation=90, va="center", ha="right", fontsize=7,
                      transform=line[0].transAxes)  # fmt: skip

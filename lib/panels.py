@@ -18,7 +18,7 @@ def adversarial_rows(study: Study, n: int) -> list[dict]:
 
     return [
         {
-            "title": f"true: {chosen['class_name'].iloc[i]}",
+            "title": chosen["class_name"].iloc[i],
             "clean": study.pixels(chosen.iloc[[i]])[0],
             "clean_says": {variant: says(variant, i, 0) for variant in explained},
             "attacked": {

@@ -50,13 +50,8 @@ def robust_accuracy(
     Raises StudyError for budgets that are not above 0, repeated ids, and whatever the attack refuses.
     """
     classifier = as_classifier(model)
-    grid = np.unique(np.asarray(list(epsilons), "float64"))
-    if not len(grid) or not np.isfinite(grid).all() or grid[0] <= 0:
-        raise StudyError("epsilons must be one or more finite numbers above 0, in pixel units.")
     n = len(images)
-    ids = [str(i) for i in (range(n) if image_ids is None else image_ids)]
-    if len(ids) != n or len(set(ids)) != n:
-        raise StudyError(f"image_ids must be {n} different names, one per image.")
+    grid, ids = checked_grid(epsilons), checked_ids(image_ids, n)
     if exhaustive is None:
         exhaustive = getattr(attack, "steps", 2) == 1
     if batch_size is not None:
@@ -72,6 +67,58 @@ def robust_accuracy(
         if progress:
             progress(min(first + POOL, n), n)
     return pd.concat(blocks, ignore_index=True)
+
+
+def transfer(source, target, images, labels, attack, epsilons, *, image_ids=None, seed=0):
+    """Outcome on one model of adversarial examples made on another, in the table of `robust_accuracy`.
+
+    The attack goes on with images that have fallen on `source`, since examples that barely cross one model's
+    boundary seldom cross another's. Nothing is carried from one budget to the next: `smallest_epsilon` is the
+    smallest budget of those tried. Parameters, columns and errors otherwise as in `robust_accuracy`.
+    """
+    source, target = as_classifier(source), as_classifier(target)
+    grid, ids = checked_grid(epsilons), checked_ids(image_ids, len(images))
+    labels = np.asarray(labels)
+    tried = [(0.0, np.asarray(images, "float32"))]
+    tried += [(e, attack.with_(leave=False)(source, images, labels, e, seed=seed)) for e in grid]
+    predicted = {epsilon: target.predict(x) for epsilon, x in tried}
+    smallest = np.full(len(labels), np.inf)
+    for epsilon in sorted(predicted, reverse=True):
+        smallest[predicted[epsilon] != labels] = epsilon
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "image_id": ids,
+                    "label": labels,
+                    "attack": attack.name,
+                    "norm": attack.norm.name,
+                    "epsilon": epsilon,
+                    "correct": classes == labels,
+                    "predicted": classes,
+                    "smallest_epsilon": smallest,
+                }
+            )
+            for epsilon, classes in predicted.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def checked_grid(epsilons):
+    """Budgets as a sorted array. Raises StudyError if there are none or some are not above 0."""
+    grid = np.unique(np.asarray(list(epsilons), "float64"))
+    if not len(grid) or not np.isfinite(grid).all() or grid[0] <= 0:
+        raise StudyError("epsilons must be one or more finite numbers above 0, in pixel units.")
+    return grid
+
+
+def checked_ids(image_ids, n):
+    """Identities of n images as strings. Raises StudyError if they are not n different ones."""
+    ids = [str(i) for i in (range(n) if image_ids is None else image_ids)]
+    if len(ids) != n or len(set(ids)) != n:
+        raise StudyError(f"image_ids must be {n} different names, one per image.")
+    return ids
 
 
 class Search:

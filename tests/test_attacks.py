@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import StudyError
-from lib.attacks import ATTACKS, Classifier, make_attack
+from lib.attacks import ATTACKS, Classifier, apply_patch, make_attack, make_patch
 from lib.attacks.gradients import logits_model
 
 SIZE, CLASSES = 12, 4
@@ -302,6 +302,23 @@ def test_dlr_does_not_depend_on_the_scale_of_logits(images):
         return (masked.predict(adversarial) == labels).mean()
 
     assert stands("apgd_dlr") < 0.3 < 0.7 < stands("pgd")
+
+
+def test_patch_fools_images_it_has_not_seen(classifier):
+    """A patch learnt on some images carries others to its class; a patch of noise does not."""
+    images = np.random.default_rng(8).integers(0, 256, (96, SIZE, SIZE, 3)).astype("float32")
+    labels, target = classifier.predict(images), 1
+    patch = make_patch(classifier, images[:64], labels[:64], target, share=0.25, steps=100)
+    assert patch.shape == (SIZE // 2, SIZE // 2, 3)
+    assert 0 <= patch.min() <= patch.max() <= 255
+    noise = np.random.default_rng(0).uniform(0, 255, patch.shape)
+
+    def reached(patch):
+        return (classifier.predict(apply_patch(images[64:], patch)) == target).mean()
+
+    assert reached(patch) > reached(noise) + 0.25
+    outside = apply_patch(images, patch) == images
+    assert outside.all(axis=-1).mean() >= 0.74
 
 
 # What an attack sees

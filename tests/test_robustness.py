@@ -1,12 +1,13 @@
 """Robust accuracy per image and budget: closed form, bookkeeping, and the short cut against the long way."""
 
+import keras
 import numpy as np
 import pytest
 from test_attacks import CLASSES, SIZE, convolutional, linear_problem
 
 from lib import StudyError
-from lib.attacks import Classifier, make_attack
-from lib.robustness import robust_accuracy
+from lib.attacks import Classifier, make_attack, trust
+from lib.robustness import robust_accuracy, transfer
 
 GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
 
@@ -127,6 +128,63 @@ def test_softmax_saturation_shows(data):
     right = robust_accuracy(Classifier(model), images, labels, attack, (4.0,))
     assert curve(naive)[4.0] > 0.8
     assert curve(right)[4.0] < 0.2
+
+
+# Trust: a deliberately gradient-masked model must be caught
+
+
+def masked_model():
+    """Logits times 1e4 into the softmax, on quantised input: a weak model whose gradients say nothing."""
+    model = convolutional()
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel * 1e4, bias * 1e4])
+    inputs = keras.Input((SIZE, SIZE, 3))
+    quantised = keras.layers.Lambda(lambda x: keras.ops.round(x / 4) * 4)(inputs)
+    network = keras.Model(model.inputs, [model.get_layer("logits").output, model.output])
+    logits, _ = network(quantised)
+    logits = keras.layers.Identity(name="logits")(logits)
+    return keras.Model(inputs, keras.layers.Softmax()(logits))
+
+
+def test_masked_gradients_are_exposed(data):
+    """A naive PGD calls the masked model robust; the checks say otherwise, and autoattack breaks it."""
+    model = masked_model()
+    masked, right = Classifier(model, through="softmax"), Classifier(model)
+    images, _ = data
+    labels = masked.predict(images)
+    pgd = make_attack("pgd", random_start=False)
+    assert curve(robust_accuracy(masked, images, labels, pgd, (6.0,)))[6.0] == 1.0
+    table = trust(masked, images, labels, 6.0, attack=pgd, queries=300).set_index("check")
+    assert list(table.columns) == ["passed", "value", "sentence"]
+    assert not table.passed["large budget"]
+    assert not table.passed["black box"]
+    assert not table.passed["input gradient"]
+    assert table.value["input gradient"] == 1.0
+    assert table.passed["deterministic"]
+    attack = make_attack("autoattack", steps=5, queries=600)
+    assert curve(robust_accuracy(right, images, labels, attack, (6.0,)))[6.0] < 0.4
+
+
+def test_sound_models_are_trusted(classifier, data):
+    images, _ = data
+    labels = classifier.predict(images)
+    attack = make_attack("pgd", steps=40, restarts=2, loss="margin")
+    table = trust(classifier, images, labels, 0.5, attack=attack, surrogates=[convolutional(1)], queries=200)
+    assert table.passed.all(), table[~table.passed]
+    assert "transfer" in set(table.check)
+    assert table.sentence.str.endswith(".").all()
+
+
+def test_transfer_to_itself_is_the_attack_and_to_others_is_weaker(classifier, data):
+    images, labels = data
+    attack, other = make_attack("pgd"), Classifier(convolutional(1))
+    itself = curve(transfer(classifier, classifier, images, labels, attack, (2.0, 6.0)))
+    adversarial = attack.with_(leave=False)(classifier, images, labels, 6.0)
+    assert itself[6.0] == (classifier.predict(adversarial) == labels).mean()
+    others = other.predict(images)
+    there = transfer(classifier, other, images, others, attack, (2.0, 6.0))
+    assert curve(there)[0.0] == 1.0
+    assert curve(there)[6.0] > itself[6.0]
 
 
 @pytest.mark.parametrize(

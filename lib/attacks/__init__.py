@@ -14,7 +14,9 @@ from lib.attacks.fab import FABT
 from lib.attacks.gradient_attacks import BIM, FGSM, MIFGSM, PGD
 from lib.attacks.gradients import Classifier, as_classifier
 from lib.attacks.norms import L2, NORMS, Linf
+from lib.attacks.patch import apply_patch, make_patch
 from lib.attacks.square import Square
+from lib.attacks.trust import trust
 
 ATTACKS = {
     attack.name: attack
@@ -38,8 +40,11 @@ __all__ = [
     "Classifier",
     "Linf",
     "Square",
+    "apply_patch",
     "as_classifier",
     "make_attack",
+    "make_patch",
+    "trust",
 ]
 
 

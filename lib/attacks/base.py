@@ -96,6 +96,8 @@ class Attack:
             rows = np.arange(first, min(first + pool, len(problem)))
             attempts = self.attempts(classifier, targeted)
             for attempt in range(0 if start is None else -1, attempts):
+                if not len(rows):
+                    break
                 here = self.prepare(classifier, problem[rows], max(attempt, 0), targeted)
                 x = start[rows] if attempt < 0 else self.own_start(here, seed, attempt)
                 adversarial[rows] = self.attempt(classifier, here, x, targeted, seed)

@@ -10,9 +10,11 @@ from lib import StudyError
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of one data set; `classes` is in label order, `class_titles` has the long names."""
+    """What is known of one data set; `classes` is in label order, `class_titles` has the long names, `short`
+    is the title that fits a figure."""
 
     name: str
+    short: str
     title: str
     modality: str
     classes: tuple[str, ...]

@@ -1,0 +1,135 @@
+"""Can this evaluation be trusted? Checks after Carlini et al. 2019 ("On evaluating adversarial robustness",
+sections 4 and 5) and Athalye et al. 2018 ("Obfuscated gradients give a false sense of security", section
+3.1). A model whose gradients are masked looks robust to attacks that follow them; each check looks for one
+sign of that.
+"""
+
+import numpy as np
+import pandas as pd
+
+from lib.attacks.apgd import APGDDLR
+from lib.attacks.base import checked_problem
+from lib.attacks.gradient_attacks import FGSM, PGD
+from lib.attacks.gradients import as_classifier
+from lib.attacks.patch import InputGradient
+from lib.attacks.square import Square
+
+VANISHED = 1e-12  # largest derivative by any pixel below which a gradient says nothing
+
+
+def trust(
+    model, images, labels, epsilon, *, attack=None, surrogates=(), queries=1000, tolerance=0.02, seed=0
+):
+    """Checks of a white-box attack on a model, as a DataFrame: check, passed, value, sentence.
+
+    Parameters
+    ----------
+    model : Keras model or Classifier, through what the evaluation attacks it.
+    images : (n, H, W, C) in [0, 255].  labels : int (n,).  epsilon : the budget looked at, in pixel units.
+    attack : the gradient attack under question (`lib.attacks.PGD` in L-inf when None).
+    surrogates : other models, on which the attack's examples are made for the transfer check; none, no check.
+    queries : of the black-box attack.  tolerance : share of images by which a weaker attack may be ahead.
+
+    A value is a share of all images, but for the accuracy at a large budget and the difference in logits.
+    """
+    classifier = as_classifier(model)
+    attack = PGD() if attack is None else attack
+    labels = np.asarray(labels)
+    norm = attack.norm
+    everything = 128.0 if norm.name == "linf" else 128.0 * np.sqrt(np.prod(images.shape[1:]))
+    examine = Examination(classifier, images, labels, epsilon, seed)
+    stands = examine.stands_after(attack, examine.correct)
+    rows = []
+
+    def check(name, passed, value, sentence):
+        rows.append({"check": name, "passed": bool(passed), "value": float(value), "sentence": sentence})
+
+    left = examine.stands_after(attack, examine.correct, everything).mean()
+    check(
+        "large budget",
+        left <= tolerance,
+        left,
+        f"At a budget of half the range {left:.0%} of the images stand; a sound attack leaves none.",
+    )
+    single = examine.stands_after(FGSM(norm=norm), examine.correct)
+    ahead = (stands & ~single).mean()
+    check(
+        "single step",
+        ahead <= tolerance,
+        ahead,
+        f"A single step fools {ahead:.0%} that the iterative attack does not; expected are none.",
+    )
+    black = (stands & ~examine.stands_after(Square(norm=norm, steps=queries), stands)).mean()
+    check(
+        "black box",
+        black <= tolerance,
+        black,
+        f"Without any gradient, {queries} queries fool another {black:.0%} of the images; expected are none.",
+    )
+    for number, surrogate in enumerate(surrogates):
+        adversarial = attack.with_(leave=False)(surrogate, images, labels, epsilon, seed=seed)
+        moved = (stands & (classifier.predict(adversarial) != labels)).mean()
+        check(
+            f"transfer {number + 1}" if len(surrogates) > 1 else "transfer",
+            moved <= tolerance,
+            moved,
+            f"Examples made on another model fool another {moved:.0%} of the images; expected are none.",
+        )
+    longer = attack.with_(steps=5 * attack.steps, restarts=attack.restarts + 2)
+    gain = (stands & ~examine.stands_after(longer, stands)).mean()
+    check(
+        "more steps",
+        gain <= tolerance,
+        gain,
+        f"Five times the steps and two more restarts fool another {gain:.0%}; a converged attack gains none.",
+    )
+    other = (stands & ~examine.stands_after(APGDDLR(norm=norm), stands)).mean()
+    check(
+        "other loss",
+        other <= tolerance,
+        other,
+        f"A loss that ignores the logits' scale fools another {other:.0%}; sound gradients leave it little.",
+    )
+    dead = examine.vanished_gradients()
+    check(
+        "input gradient",
+        dead <= tolerance,
+        dead,
+        f"The input gradient vanishes on {dead:.0%} of the images; attacks that follow it go nowhere there.",
+    )
+    noise = float(np.abs(classifier.logits(images) - classifier.logits(images)).max())
+    check(
+        "deterministic",
+        noise <= 1e-3,
+        noise,
+        f"The same images twice give logits that differ by up to {noise:.1g}; a deterministic model gives 0.",
+    )
+    return pd.DataFrame(rows)
+
+
+class Examination:
+    """The images under examination, and who of them stands after an attack."""
+
+    def __init__(self, classifier, images, labels, epsilon, seed):
+        self.classifier, self.images, self.labels = classifier, np.asarray(images, "float32"), labels
+        self.epsilon, self.seed = epsilon, seed
+        self.correct = classifier.predict(self.images) == labels
+
+    def stands_after(self, attack, candidates, epsilon=None):
+        """Of the candidates, bool (n,), those that an attack does not fool."""
+        rows = np.flatnonzero(candidates)
+        epsilon = self.epsilon if epsilon is None else epsilon
+        x = attack(self.classifier, self.images[rows], self.labels[rows], epsilon, seed=self.seed, index=rows)
+        stands = np.zeros(len(self.images), bool)
+        stands[rows] = self.classifier.predict(x) == self.labels[rows]
+        return stands
+
+    def vanished_gradients(self):
+        """Share of images on which the gradient of the cross-entropy is zero, tiny or not finite."""
+        vanished = []
+        for first in range(0, len(self.images), 16):
+            rows = slice(first, first + 16)
+            problem = checked_problem(self.classifier, self.images[rows], self.labels[rows], 0.0)
+            gradient = np.abs(self.classifier.run(InputGradient(), problem.tensors())).max(axis=(1, 2, 3))
+            vanished.append(~np.isfinite(gradient) | (gradient < VANISHED))
+        return np.concatenate(vanished).mean()
