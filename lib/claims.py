@@ -134,7 +134,19 @@ def ledger(
     table = pd.DataFrame(rows)
     table["statement"], table["paper"] = zip(*table["claim"].map(CLAIMS), strict=True)
     table["rule"] = table["claim"].map(RULES)
-    columns = "claim statement dataset paper ours ci_low ci_high unit n verdict rule".split()
+    columns = [
+        "claim",
+        "statement",
+        "dataset",
+        "paper",
+        "ours",
+        "ci_low",
+        "ci_high",
+        "unit",
+        "n",
+        "verdict",
+        "rule",
+    ]
     order = table["claim"].rank(method="first").sort_values().index
     return table.reindex(columns=columns).loc[order].reset_index(drop=True)
 

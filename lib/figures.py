@@ -188,9 +188,10 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], table["through"], strict=True)))
+    size = (WIDTH, 1.75 * len(datasets) + 0.4)
     figure, axes = plt.subplots(
-        len(datasets), len(attacks), figsize=(WIDTH, 1.75 * len(datasets) + 0.4), sharey=True, sharex="col", squeeze=False
-    )  # fmt: skip
+        len(datasets), len(attacks), figsize=size, sharey=True, sharex="col", squeeze=False
+    )
     for row, dataset in enumerate(datasets):
         for column, (attack, norm, through) in enumerate(attacks):
             ax = axes[row, column]
@@ -321,7 +322,8 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     in percent is written at each point where it is defined.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(max(WIDTH * len(datasets) / 3, 3.2), 2.3), sharey=True, squeeze=False)  # fmt: skip
+    size = (max(WIDTH * len(datasets) / 3, 3.2), 2.3)
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         here = table[table["dataset"] == dataset].reset_index(drop=True)
         ax.axhline(0, color="0.3", linewidth=0.8)

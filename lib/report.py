@@ -24,6 +24,9 @@ FIGURES = {
     "fig1_xray_pipeline": "The contrast pipeline of the chest x-rays (Figure 1 of the paper).",
 }
 
+BEGIN = "<!-- results of figures/quick, written by: python -m lib.report quick --readme -->"
+END = "<!-- end of results -->"
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ profile.title }}</title>
@@ -87,8 +90,79 @@ def write_report(profile: Profile) -> Path:
     return out / "report.html"
 
 
+def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
+    """The results of a run as Markdown for the README: claims, clean and robust accuracy, every number with
+    its n and 95 % interval. `tables`: those of `figures/<profile>/tables` by name.
+    """
+
+    def percent(row, name, low, high):
+        return f"{100 * row[name]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
+
+    claims, clean, comparison = tables["claims"], tables["clean_accuracy"], tables["comparison"]
+    ledger = pd.DataFrame(
+        {
+            "claim": claims["claim"] + ": " + claims["statement"],
+            "data set": claims["dataset"],
+            "paper": claims["paper"],
+            "here (95 % interval)": [
+                "-"
+                if pd.isna(r["ours"])
+                else f"{r['ours']:.3g} {r['unit']}"
+                + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.3g} to {r['ci_high']:.3g})")
+                for _, r in claims.iterrows()
+            ],
+            "n": claims["n"].map(lambda n: "-" if pd.isna(n) else f"{n:.0f}"),
+            "verdict": claims["verdict"],
+        }
+    )
+    accuracy = clean[["dataset", "variant", "seed", "n"]].assign(
+        **{
+            "clean accuracy, %": clean.apply(percent, axis=1, args=("accuracy", "ci_low", "ci_high")),
+            "balanced, %": clean.apply(
+                percent,
+                axis=1,
+                args=("balanced_accuracy", "balanced_accuracy_ci_low", "balanced_accuracy_ci_high"),
+            ),
+            "AUC": clean.apply(
+                lambda r: f"{r['auc']:.3f} ({r['auc_ci_low']:.3f} to {r['auc_ci_high']:.3f})", axis=1
+            ),
+        }
+    )
+    difference = comparison.apply(percent, axis=1, args=("difference", "ci_low", "ci_high"))
+    robust = comparison[["dataset", "epsilon", "n"]].assign(
+        baseline=(100 * comparison["baseline"]).map("{:.1f} %".format),
+        attention=(100 * comparison["attention"]).map("{:.1f} %".format),
+        **{"attention - baseline, points": difference},
+    )
+    data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
+    headline = profile.evaluation.headline
+    parts = [
+        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.",
+        "**The claims**, each with a verdict by the rule that stands beside it in "
+        f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
+        ledger.to_markdown(index=False, disable_numparse=True),
+        "**Clean accuracy** on the whole test split:",
+        accuracy.to_markdown(index=False, disable_numparse=True),
+        f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
+        "paired by image:",
+        robust.astype(str).to_markdown(index=False, disable_numparse=True),
+    ]
+    return "\n\n".join(parts)
+
+
+def write_readme(profile: Profile) -> None:
+    """Put the results of a run between the markers of the README."""
+    folder = ROOT / "figures" / profile.profile / "tables"
+    tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
+    readme = ROOT / "README.md"
+    head, rest = readme.read_text(encoding="utf-8").split(BEGIN, 1)
+    _, tail = rest.split(END, 1)
+    artifacts.write_text(readme, f"{head}{BEGIN}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
+
+
 if __name__ == "__main__":
     try:
-        write_report(load_profile(sys.argv[1]))
+        profile = load_profile(sys.argv[1])
+        write_readme(profile) if "--readme" in sys.argv else write_report(profile)
     except StudyError as error:
         sys.exit(f"report: {error}")

@@ -15,7 +15,7 @@ def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,)):
             for epsilon, share in zip(epsilons, shares, strict=True):
                 for i in range(n):
                     rows.append(("d", variant, seed, f"i{i:03d}", *HEADLINE, epsilon, i < round(share * n)))
-    columns = "dataset variant seed image_id attack norm through epsilon correct".split()
+    columns = ["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"]
     return pd.DataFrame(rows, columns=columns)
 
 

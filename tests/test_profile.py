@@ -89,13 +89,14 @@ def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
 def test_any_value_gives_a_profile_or_a_sentence(tmp_path_factory, key, value):
     path = write(tmp_path_factory.mktemp("profile"), QUICK | {key: value})
     try:
-        load_profile(path)
+        said = load_profile(path).profile
     except StudyError as error:
-        assert "\n" not in str(error)
+        said = str(error)
+    assert said == "quick" or (said.startswith("quick.yaml") and "\n" not in said)
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(StudyError, match="There is no profile 'quik'; the profiles are: .*quick"):
+    with pytest.raises(StudyError, match=r"There is no profile 'quik'; the profiles are: .*quick"):
         check("quik")
     with pytest.raises(StudyError, match="Profile quick has no data set 'imagenet'"):
         check("quick", "imagenet")

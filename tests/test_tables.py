@@ -50,13 +50,24 @@ def test_robust_accuracy_counts_every_image_at_every_epsilon():
             for e, k in ((0, 1), (1, 4))
             for i in range(5)
         ],
-        columns="dataset variant seed image_id attack norm through epsilon correct".split(),
+        columns=["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"],
     )
     table = tables.robust_accuracy(outcomes)
     assert list(table["robust_accuracy"]) == [0.8, 0.2]
     assert list(table["n"]) == [5, 5]
     assert list(table.columns[:10]) == (
-        "dataset variant seed attack norm epsilon n robust_accuracy ci_low ci_high".split()
+        [
+            "dataset",
+            "variant",
+            "seed",
+            "attack",
+            "norm",
+            "epsilon",
+            "n",
+            "robust_accuracy",
+            "ci_low",
+            "ci_high",
+        ]
     )
     assert table["ci_low"].iloc[1] == pytest.approx(proportion_confint(1, 5, method="wilson")[0])
 
@@ -97,8 +108,19 @@ def test_a_table_is_written_three_ways_with_provenance(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "0.5"), (0.0, "0"), (-0.0004, "-4.0e-04"), (12, "12"), (1234.5678, "1234.568"), (None, "-"),
-                        (float("inf"), "inf"), (True, "True"), (100.0, "100"), (0.00012, "1.2e-04")]
-)  # fmt: skip
+    ("value", "text"),
+    [
+        (0.5, "0.5"),
+        (0.0, "0"),
+        (-0.0004, "-4.0e-04"),
+        (12, "12"),
+        (1234.5678, "1234.568"),
+        (None, "-"),
+        (float("inf"), "inf"),
+        (True, "True"),
+        (100.0, "100"),
+        (0.00012, "1.2e-04"),
+    ],
+)
 def test_numbers_for_people(value, text):
     assert tables.rounded(pd.DataFrame({"x": [value]}, dtype=object)).iloc[0, 0] == text

@@ -1,0 +1,128 @@
+"""The whole study on the test profile, through ./reproduce, as a newcomer runs it; and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import ROOT
+
+OUT = ROOT / "figures" / "test"
+COLUMNS = {
+    "datasets": ["dataset", "split", "label", "n"],
+    "clean_accuracy": "dataset variant seed n accuracy ci_low ci_high balanced_accuracy auc parameters "
+    "stopped_epoch epochs_max".split(),
+    "robust_accuracy": "dataset variant seed attack norm epsilon n robust_accuracy ci_low ci_high".split(),
+    "gradcam_shift": ["dataset", "variant", "seed", "map", "measure", "n", "mean", "ci_low", "ci_high"],
+    "claims": ["claim", "dataset", "paper", "ours", "ci_low", "ci_high", "verdict", "rule"],
+    "timings": ["stage", "dataset", "seconds"],
+}
+FIGURES = [
+    "fig1_xray_pipeline",
+    "training_curves",
+    "robust_accuracy",
+    "adversarial_examples",
+    "gradcam",
+    "gradcam_shift",
+    "relative_change",
+]
+
+
+def reproduce(*arguments, **options):
+    command = [sys.executable, str(ROOT / "reproduce"), "--profile", "test", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """The study run from nothing, killed in the middle of it once, and called again until it is done."""
+    for folder in (OUT, ROOT / "data" / "runs" / "test", ROOT / "data" / "phantom" / "140x64px-seed0"):
+        subprocess.run(["rm", "-rf", folder], check=True)
+    command = [sys.executable, str(ROOT / "reproduce"), "--profile", "test"]
+    run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trained = ROOT / "data" / "runs" / "test" / "chestxray14" / "seed0" / "baseline" / "model.keras"
+    while run.poll() is None and not trained.exists():
+        time.sleep(0.1)
+    before = trained.stat().st_mtime_ns
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    result = reproduce()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert trained.stat().st_mtime_ns == before, "what was finished before the kill was made again"
+    return result
+
+
+def test_the_tables_are_there_with_their_columns_and_provenance(finished):
+    for name, columns in COLUMNS.items():
+        table = pd.read_csv(OUT / "tables" / f"{name}.csv")
+        assert len(table), name
+        assert set(columns) <= set(table), name
+        for suffix in (".md", ".tex", ".provenance.json"):
+            assert (OUT / "tables" / f"{name}{suffix}").stat().st_size, name
+    record = json.loads((OUT / "tables" / "claims.provenance.json").read_text())
+    assert set(record) >= {"commit", "packages", "profile", "seed", "data_fingerprint", "machine", "date"}
+
+
+def test_the_numbers_follow_from_the_per_image_outcomes(finished):
+    outcomes = pd.read_csv(OUT / "tables" / "outcomes.csv.gz")
+    table = pd.read_csv(OUT / "tables" / "robust_accuracy.csv")
+    keys = ["dataset", "variant", "seed", "attack", "norm", "epsilon"]
+    by_hand = outcomes.groupby(keys)["correct"].agg(["mean", "size"]).reset_index()
+    both = table.merge(by_hand, on=keys)
+    assert len(both) == len(table) == len(by_hand)
+    np.testing.assert_allclose(both["robust_accuracy"], both["mean"])
+    assert (both["n"] == both["size"]).all()
+    assert ((both["ci_low"] <= both["robust_accuracy"]) & (both["robust_accuracy"] <= both["ci_high"])).all()
+    curves = table.sort_values("epsilon").groupby(keys[:-1])["robust_accuracy"]
+    assert curves.apply(lambda curve: curve.is_monotonic_decreasing).all()
+
+
+def test_every_figure_is_there_twice_and_says_phantom(finished):
+    for name in FIGURES:
+        assert (OUT / f"{name}.png").stat().st_size > 10_000, name
+        assert (OUT / f"{name}.pdf").read_bytes().startswith(b"%PDF"), name
+        assert "phantom" in json.loads((OUT / f"{name}.provenance.json").read_text())["label"]
+    report = (OUT / "report.html").read_text()
+    assert report.count("<img") == len(FIGURES)
+    assert "phantom data" in report
+    assert 'src="http' not in report
+
+
+def test_the_executed_notebooks_hold_no_error_and_no_path_of_this_machine(finished):
+    notebooks = sorted((OUT / "notebooks").glob("*.ipynb"))
+    assert len(notebooks) == 13
+    for path in notebooks:
+        text = path.read_text()
+        assert str(ROOT) not in text, path.name
+        for cell in nbformat.reads(text, as_version=4).cells:
+            assert all(output.output_type != "error" for output in cell.get("outputs", []))
+
+
+def test_a_second_call_does_nothing_and_says_so_within_seconds(finished):
+    begin = time.time()
+    result = reproduce()
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout + result.stderr
+    assert time.time() - begin < 15
+
+
+def test_a_typo_in_a_profile_is_one_sentence(tmp_path):
+    profile = tmp_path / "mine.yaml"
+    profile.write_text((ROOT / "profiles" / "test.yaml").read_text().replace("epochs:", "epoch:"))
+    result = reproduce("--profile", str(profile))
+    assert result.returncode != 0
+    assert result.stderr.strip() == "reproduce: mine.yaml: training.epoch is not a known key; did you mean epochs?"
+
+
+def test_help_fits_one_screen():
+    result = reproduce("--help")
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) <= 40
+    assert "--data" in result.stdout
