@@ -154,7 +154,7 @@ class Search:
             rows = rows[(self.level[rows] < before) & (self.level[rows] > 0)]
 
     def attack_at(self, rows, level):
-        """Attack images at budgets of the grid and shrink what succeeds to smaller budgets."""
+        """Attack images at budgets of the grid and shrink what succeeds to smaller budgets while it does."""
         if not len(rows):
             return
         level = np.broadcast_to(level, rows.shape)

@@ -56,6 +56,11 @@ class Study:
         return f"{self.info.title} ({self.profile.label})"
 
     @property
+    def short(self) -> str:
+        """The data set's name in figures; phantoms are never called by the original's name alone."""
+        return f"{self.info.short} phantoms" if self.profile.phantom else self.info.short
+
+    @property
     def stamp(self) -> str:
         """What stands on every figure: data, model and profile."""
         return f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"

@@ -69,9 +69,6 @@ def test_clean_mistakes_are_never_attacked(classifier, data):
     class Spy:
         name, steps, norm, batch_size = "spy", 20, make_attack("pgd").norm, 64
 
-        def with_(self, **_):
-            return self
-
         def __call__(self, classifier, images, labels, epsilon, **_):
             attacked.append(len(images))
             return images
