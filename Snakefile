@@ -59,7 +59,7 @@ rule prepare:
     input:
         "notebooks/01_preprocessing.ipynb",
         profile_path(NAME),
-        sources("preprocessing", "datasets"),
+        sources("preprocessing", "datasets", "study", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
     params:
@@ -77,7 +77,7 @@ rule train:
     input:
         rules.prepare.output,
         "notebooks/02_training.ipynb",
-        sources("models", "training"),
+        sources("models", "training", "study", "tables", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
     params:
@@ -95,7 +95,7 @@ rule attack:
     input:
         rules.train.output,
         "notebooks/03_attacks.ipynb",
-        sources("attacks", "robustness"),
+        sources("attacks", "robustness", "study", "panels", "claims", "tables", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
     params:
@@ -113,7 +113,7 @@ rule gradcam:
     input:
         rules.train.output,
         "notebooks/04_gradcam.ipynb",
-        sources("attacks", "explain"),
+        sources("attacks", "explain", "study", "panels", "tables", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.done"),
     params:
@@ -132,7 +132,7 @@ rule results:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
                dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam"]),
         "notebooks/05_results.ipynb",
-        sources("statistics", "claims", "figures", "tables"),
+        sources("statistics", "claims", "figures", "tables", "study", "panels"),
     output:
         touch(f"{RUNS}/results.done"),
     params:

@@ -63,7 +63,12 @@ def write_report(profile: Profile) -> Path:
     """Write `figures/<profile>/report.html`, with everything embedded, and the timings table; return its path."""
     out = ROOT / "figures" / profile.profile
     spent = timings(ROOT / "data" / "runs" / profile.profile)
-    write_table(spent, out / "tables" / "timings", "Seconds per stage", {"profile": profile.profile})
+    write_table(
+        spent,
+        out / "tables" / "timings",
+        f"Seconds per stage ({profile.label})",
+        {"profile": profile.profile},
+    )
     tables = {path.stem: pd.read_csv(path) for path in sorted((out / "tables").glob("*.csv"))}
     if "claims" not in tables:
         raise StudyError(f"{out / 'tables'} has no claims.csv; run the notebooks first, with ./reproduce.")

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lib.artifacts import replacing, write_provenance, write_text
+from lib.profile import Training
 from lib.statistics import balanced_accuracy, macro_auc, mean_interval, proportion
+from lib.training import best_epoch
 
 RUN = ["dataset", "variant", "seed"]
 MEASURES = {
@@ -28,9 +30,12 @@ def class_counts(index: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 
 def clean_accuracy(
-    predictions: pd.DataFrame, histories: pd.DataFrame, parameters: pd.DataFrame, epochs_max: int
+    predictions: pd.DataFrame, histories: pd.DataFrame, parameters: pd.DataFrame, settings: Training
 ) -> pd.DataFrame:
-    """Accuracy on the whole test split with 95 % intervals, parameters, and where training stopped."""
+    """Accuracy on the whole test split with 95 % intervals, parameters, and where training stopped.
+
+    `kept_epoch` is the epoch whose weights the model has, and `gamma` the attention block's scalar there.
+    """
     rows = []
     for run, group in predictions.groupby(RUN, sort=False):
         scores = group.filter(regex=r"^p\d+$").dropna(axis="columns").to_numpy()
@@ -38,6 +43,8 @@ def clean_accuracy(
         balanced = balanced_accuracy(group["label"], group["predicted"])
         auc = macro_auc(group["label"], scores)
         counts = _of_run(parameters, run).iloc[0]
+        history = _of_run(histories, run)
+        kept = kept_epoch(history, settings)
         rows.append(
             dict(zip(RUN, run, strict=True))
             | {
@@ -52,12 +59,21 @@ def clean_accuracy(
                 "parameters": int(counts["parameters"]),
                 "attention_parameters": int(counts["attention_parameters"]),
                 "attention_percent": counts["attention_percent"],
-                "stopped_epoch": len(_of_run(histories, run)),
-                "epochs_max": epochs_max,
-                "gamma": _of_run(histories, run)["gamma"].iloc[-1],
+                "stopped_epoch": len(history),
+                "epochs_max": settings.epochs,
+                "kept_epoch": kept,
+                "gamma": history["gamma"].iloc[kept - 1],
             }
         )
     return pd.DataFrame(rows)
+
+
+def kept_epoch(history: pd.DataFrame, settings: Training) -> int:
+    """The epoch, from 1, whose weights a run of this history kept."""
+    if not settings.restore_best:
+        return len(history)
+    mode = "max" if settings.monitor == "val_accuracy" else "min"
+    return best_epoch(history[settings.monitor], settings.min_delta, mode) + 1
 
 
 def _of_run(table, run):

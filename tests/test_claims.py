@@ -19,7 +19,7 @@ def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,)):
     return pd.DataFrame(rows, columns=columns)
 
 
-def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70):
+def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=()):
     predictions = table[table["epsilon"] == 0]
     histories = pd.DataFrame(
         [("d", v, 0, e + 1) for v in ("baseline", "attention") for e in range(epochs)],
@@ -40,6 +40,7 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70):
         headline=HEADLINE,
         protocol=protocol,
         label="phantom data",
+        inactive=inactive,
     )
     return result.set_index("claim")
 
@@ -77,9 +78,33 @@ def test_clean_accuracy_needs_enough_images_to_call_it_no_drop():
     assert many.loc["C3", "verdict"].startswith("reproduced")
 
 
-def test_nothing_left_on_either_side_does_not_reproduce_the_extreme_claim():
+def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
     table = ledger(outcomes((0.9, 0.6, 0.0), (0.9, 0.6, 0.0)))
-    assert table.loc["C2", "verdict"].startswith("not reproduced")
+    assert table.loc["C2", "verdict"].startswith("inconclusive")
+    assert table.loc["C2", "ci_low"] < 0 < table.loc["C2", "ci_high"]
+
+
+def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
+    gain = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
+    table = ledger(gain, shift=(0.2, 0.7), inactive=["d"])
+    for claim in ("C1", "C2", "C3", "C6"):
+        assert table.loc[claim, "verdict"].startswith(
+            "not testable on this data: the attention branch is off"
+        )
+    assert table.loc["C4", "verdict"] == "reproduced"
+
+
+def test_attention_is_off_where_no_kept_model_has_a_positive_gamma():
+    clean = pd.DataFrame(
+        [
+            ("a", "attention", 0.02),
+            ("a", "attention", -0.1),
+            ("b", "attention", -0.001),
+            ("b", "baseline", np.nan),
+        ],
+        columns=["dataset", "variant", "gamma"],
+    )
+    assert claims.inactive_attention(clean) == ["b"]
 
 
 def test_regimes_that_do_not_occur_are_not_testable():

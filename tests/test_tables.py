@@ -5,6 +5,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from lib import tables
+from lib.profile import Training
 
 
 def predictions(seed=0, n=60, classes=3):
@@ -25,8 +26,11 @@ def test_clean_accuracy_is_that_of_scikit_learn_and_statsmodels():
     table = predictions()
     runs = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "seed": 0})
     parameters = runs.assign(parameters=[10, 12], attention_parameters=[0, 2], attention_percent=[0, 20.0])
-    histories = runs.loc[[0, 0, 0, 1]].assign(gamma=[np.nan, np.nan, np.nan, 0.02])
-    clean = tables.clean_accuracy(table, histories, parameters, 9).set_index("variant")
+    histories = runs.loc[[0, 0, 0, 1, 1]].assign(
+        gamma=[np.nan, np.nan, np.nan, 0.02, 0.05], val_loss=[3.0, 1.0, 2.0, 1.0, 1.5]
+    )
+    settings = Training(epochs=9, epoch_fraction={})
+    clean = tables.clean_accuracy(table, histories, parameters, settings).set_index("variant")
     for variant, group in table.groupby("variant"):
         row = clean.loc[variant]
         low, high = proportion_confint(group["correct"].sum(), len(group), method="wilson")
@@ -38,7 +42,9 @@ def test_clean_accuracy_is_that_of_scikit_learn_and_statsmodels():
         auc = roc_auc_score(group["label"], group[["p0", "p1", "p2"]], multi_class="ovr")
         assert row["auc"] == pytest.approx(auc)
         assert row["auc_ci_low"] <= auc <= row["auc_ci_high"]
-    assert list(clean["stopped_epoch"]) == [3, 1]
+    assert list(clean["stopped_epoch"]) == [3, 2]
+    assert list(clean["kept_epoch"]) == [2, 1]
+    assert list(clean["epochs_max"]) == [9, 9]
     assert list(clean["parameters"]) == [10, 12]
     assert clean.loc["attention", "gamma"] == 0.02
 
