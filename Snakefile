@@ -64,6 +64,7 @@ rule prepare:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
     params:
         **stage("01_preprocessing"),
+    priority: 20  # so that no data set's chain is left to run alone at the end
     threads: PROFILE.threads or workflow.cores
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.tsv"
@@ -82,6 +83,7 @@ rule train:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
     params:
         **stage("02_training"),
+    priority: 10  # so that no data set's chain is left to run alone at the end
     threads: PROFILE.threads or workflow.cores
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/train.tsv"

@@ -9,7 +9,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
-from PIL import Image
 
 from lib.artifacts import replacing, write_provenance
 
@@ -53,9 +52,6 @@ def save(figure: Figure, path: Path, label: str, **provenance) -> Figure:
         figure.savefig(temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
     with replacing(path.with_suffix(".png")) as temporary:
         figure.savefig(temporary, format="png", bbox_inches="tight")
-        with Image.open(temporary) as image:  # a palette of 256 colours: a third of the size
-            dpi, small = image.info["dpi"], image.convert("RGB").quantize(256)
-        small.save(temporary, format="png", optimize=True, dpi=dpi)
     write_provenance(path, label=label, **provenance)
     return figure
 
