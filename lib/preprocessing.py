@@ -21,9 +21,6 @@ from tqdm import tqdm
 from lib import StudyError
 from lib.datasets.registry import dataset_info
 
-IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
-"""What the models' first layer subtracts from red, green and blue (Keras' "caffe" mode)."""
-
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
 

@@ -69,7 +69,7 @@ def write_report(profile: Profile) -> Path:
         f"Seconds per stage ({profile.label})",
         {"profile": profile.profile},
     )
-    tables = {path.stem: pd.read_csv(path) for path in sorted((out / "tables").glob("*.csv"))}
+    tables = _tables(profile)
     if "claims" not in tables:
         raise StudyError(f"{out / 'tables'} has no claims.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
@@ -93,6 +93,11 @@ def write_report(profile: Profile) -> Path:
     stages = spent.groupby("stage", sort=False)["seconds"].sum()
     print("Time per stage: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages.items()))
     return out / "report.html"
+
+
+def _tables(profile: Profile) -> dict[str, pd.DataFrame]:
+    folder = ROOT / "figures" / profile.profile / "tables"
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
 def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
@@ -157,8 +162,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
 
 def write_readme(profile: Profile) -> None:
     """Put the results of a run between the markers of the README."""
-    folder = ROOT / "figures" / profile.profile / "tables"
-    tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
+    tables = _tables(profile)
     readme = ROOT / "README.md"
     head, rest = readme.read_text(encoding="utf-8").split(BEGIN, 1)
     _, tail = rest.split(END, 1)
