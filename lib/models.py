@@ -43,8 +43,8 @@ class SoftAttention(layers.Layer):
     its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
     one position on the channel axis: the maps see the first three channels only, and of the c kernel
     rows only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here.
-    TensorFlow's CPU kernel, when the stride exceeds the kernel, reads the middle three channels forward
-    and sends gradients to the first three, so that the public code's input gradients are wrong on a CPU.)
+    TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
+    forward, with oneDNN, nor backward, so that the public code's input gradients are wrong there.)
     Both forms have 9 c K + K weights, and the formula one more for gamma.
     """
 
