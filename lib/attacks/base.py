@@ -251,7 +251,7 @@ def fallen_scores(scores, problem, targeted):
 def into_ball(norm, problem, x):
     """NumPy images brought into the epsilon-balls of a Problem and into [0, 255]."""
     delta = norm.project(np.asarray(x, "float32") - problem.images, problem.epsilon)
-    return np.clip(problem.images + np.asarray(delta), 0, 255)
+    return np.clip(problem.images + delta, 0, 255)
 
 
 def inside(problem, norm, x):

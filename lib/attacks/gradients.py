@@ -81,10 +81,10 @@ class Classifier:
     def logits(self, images, batch_size=64):
         """Logits, float32 (n, classes), of float32 images (n, H, W, C) in [0, 255]."""
         images = np.asarray(images, "float32")
-        parts = [
-            self.run(_logits, images[i : i + batch_size]) for i in range(0, max(len(images), 1), batch_size)
-        ]
-        return np.concatenate(parts)
+        # Not every backend's convolutions take an empty batch.
+        none = np.empty((0, self.classes), "float32")
+        parts = [self.run(_logits, images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+        return np.concatenate([none, *parts])
 
     def predict(self, images, batch_size=64):
         """Predicted classes, int64 (n,), of float32 images (n, H, W, C) in [0, 255]."""

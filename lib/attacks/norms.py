@@ -2,6 +2,10 @@
 
 A norm is all that distinguishes an L-inf from an L2 attack: how large a perturbation is, how it is brought
 back into the ball, which step of unit size climbs fastest, and where a random start lies.
+
+`size` and `project` take tensors or NumPy arrays and give the same. NumPy's stay NumPy's: TensorFlow reads them in
+place, and how its sums round depends on where in memory they happen to lie, so a table would not come out the
+same twice.
 """
 
 from dataclasses import dataclass
@@ -10,6 +14,10 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
+
+
+def _library(array):
+    return np if isinstance(array, np.ndarray) else ops
 
 
 def per_image(values):
@@ -25,12 +33,14 @@ class Linf:
 
     def size(self, delta):
         """Norms (n,) of perturbations (n, H, W, C)."""
-        return ops.max(ops.abs(delta), axis=(1, 2, 3))
+        of = _library(delta)
+        return of.max(of.abs(delta), axis=(1, 2, 3))
 
     def project(self, delta, epsilon):
         """The nearest perturbations within the balls of radii `epsilon` (n,)."""
-        epsilon = per_image(epsilon)
-        return ops.clip(delta, -epsilon, epsilon)
+        of = _library(delta)
+        epsilon = of.reshape(epsilon, (-1, 1, 1, 1))
+        return of.clip(delta, -epsilon, epsilon)
 
     def direction(self, gradient):
         """The perturbations of size 1 that raise a loss with this gradient fastest; 0 where it is 0."""
@@ -53,12 +63,14 @@ class L2:
 
     def size(self, delta):
         """Norms (n,) of perturbations (n, H, W, C)."""
-        return ops.sqrt(ops.sum(ops.square(delta), axis=(1, 2, 3)))
+        of = _library(delta)
+        return of.sqrt(of.sum(of.square(delta), axis=(1, 2, 3)))
 
     def project(self, delta, epsilon):
         """The nearest perturbations within the balls of radii `epsilon` (n,)."""
-        size = ops.maximum(self.size(delta), 1e-30)
-        return delta * per_image(ops.minimum(epsilon / size, 1.0))
+        of = _library(delta)
+        size = of.maximum(self.size(delta), 1e-30)
+        return delta * of.reshape(of.minimum(epsilon / size, 1.0), (-1, 1, 1, 1))
 
     def direction(self, gradient):
         """The perturbations of size 1 that raise a loss with this gradient fastest; 0 where it is 0."""
