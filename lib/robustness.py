@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib import StudyError
-from lib.attacks.base import POOL, checked_problem
+from lib.attacks.base import POOL, checked_problem, fallen
 from lib.attacks.gradients import as_classifier
 
 
@@ -19,6 +19,7 @@ def robust_accuracy(
     attack,
     epsilons,
     *,
+    targets=None,
     image_ids=None,
     batch_size=None,
     seed=0,
@@ -32,6 +33,8 @@ def robust_accuracy(
     model : Keras model, or Classifier (which says whether attacks go through logits or softmax).
     images : (n, H, W, C) in [0, 255].  labels : int (n,), the true classes.
     attack : an attack of `lib.attacks`.  epsilons : budgets in pixel units, above 0.
+    targets : int (n,) or None: classes to be reached. An image has then fallen where the model says its target,
+        and `correct` says that it has not; any wrong class will do when None.
     image_ids : n identities; "0" to "n-1" when None.  seed : of the attack's random starts.
     batch_size : images in one compiled call, or None for the attack's own.
     exhaustive : attack every standing image at every budget, upwards, instead of searching. None: only for
@@ -59,8 +62,9 @@ def robust_accuracy(
     blocks = []
     for first in range(0, n, POOL):
         rows = slice(first, first + POOL)
-        problem = checked_problem(classifier, images[rows], labels[rows], 0.0, index=np.arange(n)[rows])
-        search = Search(classifier, problem, attack, grid, seed)
+        aims = None if targets is None else np.asarray(targets)[rows]
+        problem = checked_problem(classifier, images[rows], labels[rows], 0.0, aims, np.arange(n)[rows])
+        search = Search(classifier, problem, attack, grid, seed, targeted=targets is not None)
         search.upwards() if exhaustive else search.downwards()
         search.refine()
         blocks.append(search.table(ids[rows]))
@@ -127,12 +131,12 @@ class Search:
     `level`: index of that budget in the grid, -1 for clean mistakes, len(grid) while none is known.
     """
 
-    def __init__(self, classifier, problem, attack, grid, seed):
-        self.classifier, self.problem, self.attack, self.grid, self.seed = (
-            classifier, problem, attack, grid, seed,
+    def __init__(self, classifier, problem, attack, grid, seed, targeted=False):
+        self.classifier, self.problem, self.attack, self.grid, self.seed, self.targeted = (
+            classifier, problem, attack, grid, seed, targeted,
         )  # fmt: skip
         self.clean = classifier.predict(problem.images, attack.batch_size)
-        wrong = self.clean != problem.labels
+        wrong = fallen(self.clean, problem, targeted)
         self.level = np.where(wrong, -1, len(grid))
         self.smallest = np.where(wrong, 0.0, np.inf)
         self.predicted = self.clean.copy()
@@ -160,7 +164,13 @@ class Search:
         level = np.broadcast_to(level, rows.shape)
         here = self.problem[rows]
         x = self.attack(
-            self.classifier, here.images, here.labels, self.grid[level], seed=self.seed, index=here.index
+            self.classifier,
+            here.images,
+            here.labels,
+            self.grid[level],
+            seed=self.seed,
+            targets=here.targets if self.targeted else None,
+            index=here.index,
         )
         while len(rows):
             fell = self.record(rows, x, level)
@@ -173,13 +183,14 @@ class Search:
         """Adversarial images with their perturbations projected to smaller budgets."""
         images = self.problem.images[rows]
         delta = self.attack.norm.project(x - images, epsilon.astype("float32"))
-        return np.clip(images + np.asarray(delta), 0, 255)
+        return np.clip(images + delta, 0, 255)
 
     def record(self, rows, x, level=None):
         """Note which of these images fool the model, and with how small a perturbation."""
         predicted = self.classifier.predict(x, self.attack.batch_size)
-        fell = predicted != self.problem.labels[rows]
-        size = np.asarray(self.attack.norm.size(x - self.problem.images[rows]), "float64")
+        goal = self.problem.targets if self.targeted else self.problem.labels
+        fell = (predicted == goal[rows]) == self.targeted
+        size = self.attack.norm.size(x - self.problem.images[rows]).astype("float64")
         if level is None:
             level = self.level[rows]
         # A float32 pixel near 255 is exact to 1.5e-5; a size at a budget belongs to that budget.
@@ -216,7 +227,7 @@ class Search:
                     | {
                         "epsilon": epsilon,
                         "correct": stands,
-                        "predicted": np.where(stands, self.problem.labels, self.predicted),
+                        "predicted": np.where(stands, self.clean, self.predicted),
                         "smallest_epsilon": self.smallest,
                     }
                 )

@@ -106,6 +106,31 @@ def test_single_steps_are_tried_at_every_budget(classifier, data):
         assert not (table[table.epsilon == epsilon].correct.to_numpy() & ~stands).any()
 
 
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_towards_a_class_a_linear_model_has_its_closed_form_too(norm, dual):
+    """With two logits (0, w.x + b), the goal 1 is reached where the budget times the dual norm covers the margin."""
+    model, images, w, margins = linear_problem()
+    smallest = margins / np.linalg.norm(w, dual)
+    grid = np.quantile(smallest, [0.1, 0.5, 0.9]) * 1.01
+    labels, attack = np.zeros(6, int), make_attack("bim", norm=norm)
+    table = robust_accuracy(model, images, labels, attack, grid, targets=np.ones(6, int))
+    assert curve(table).tolist() == [(smallest > epsilon).mean() for epsilon in (0, *grid)]
+
+
+def test_an_image_that_is_wrong_but_not_as_wanted_has_not_reached_its_goal(classifier, data):
+    images, labels = data
+    said = classifier.predict(images)
+    goals = (said + 1 + (np.arange(len(said)) % (CLASSES - 1))) % CLASSES
+    labels = (goals + 1) % CLASSES  # most are mistakes from the start, none of them the goal
+    table = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID, targets=goals)
+    clean = table[table.epsilon == 0]
+    assert clean.correct.all()
+    reached = table[(table.epsilon == GRID[-1]) & ~table.correct]
+    assert len(reached)
+    by_id = dict(zip(map(str, range(len(goals))), goals, strict=True))
+    assert (reached.predicted == reached.image_id.map(by_id)).all()
+
+
 def test_same_seed_same_table(classifier, data):
     images, labels = data
     attack = make_attack("pgd", steps=5)
@@ -170,6 +195,29 @@ def test_sound_models_are_trusted(classifier, data):
     assert table.passed.all(), table[~table.passed]
     assert "transfer" in set(table.check)
     assert table.sentence.str.endswith(".").all()
+
+
+def test_a_model_that_gets_everything_wrong_is_examined_all_the_same(classifier, data):
+    images, _ = data
+    labels = (classifier.predict(images) + 1) % CLASSES
+    table = robust_accuracy(classifier, images, labels, make_attack("pgd", steps=2), GRID)
+    assert not table.correct.any()
+    checks = trust(classifier, images, labels, 0.5, attack=make_attack("pgd", steps=2), queries=3, steps=2)
+    assert (
+        checks.set_index("check").value[["large budget", "single step", "black box", "more steps"]] == 0
+    ).all()
+
+
+def test_what_is_known_is_not_run_again(classifier, data):
+    """Outcomes handed over decide the checks: here a made-up black box that fools what PGD does not."""
+    images, _ = data
+    labels = classifier.predict(images)
+    stands = np.arange(len(labels)) % 2 == 0
+    known = {"pgd": np.ones(len(labels), bool), "square": stands, "fgsm": stands, "apgd_dlr": stands}
+    table = trust(classifier, images, labels, 0.5, attack=make_attack("pgd"), known=known, longer=1)
+    values = table.set_index("check").value
+    assert values[["black box", "single step", "other loss"]].tolist() == [0.5] * 3
+    assert not table.set_index("check").passed[["black box", "single step", "other loss"]].any()
 
 
 def test_transfer_to_itself_is_the_attack_and_to_others_is_weaker(classifier, data):
