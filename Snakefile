@@ -1,5 +1,6 @@
-# The study as a graph: prepare -> train -> attack -> gradcam -> results -> report.
-# Every rule but the last runs one notebook. Run it through ./reproduce, which makes the environment.
+# The study as a graph: prepare -> train -> outcomes -> attack -> gradcam -> results -> report.
+# Every rule but two runs one notebook; `outcomes` computes the slowest part of 03_attacks, a job per variant so that
+# cores and machines can share it, and `report` writes a page. Run it through ./reproduce, which makes the environment.
 
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def stage(notebook):
 wildcard_constraints:
     dataset="[a-z0-9]+",
     seed="[0-9]+",
+    variant="[a-z-]+",
 
 
 rule all:
@@ -93,11 +95,31 @@ rule train:
         RUN
 
 
-rule attack:
+rule outcomes:
     input:
         rules.train.output,
+        sources("attacks", "robustness", "evaluation", "study"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.done"),
+    params:
+        profile=NAME,
+        data=DATA,
+    priority: 5
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.log",
+    shell:
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile} {wildcards.dataset} {wildcards.seed} "
+        "{wildcards.variant} {params.data:q} 2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+
+
+rule attack:
+    input:
+        expand(f"{RUNS}/{{{{dataset}}}}/seed{{{{seed}}}}/{{variant}}/outcomes.done", variant=PROFILE.variants),
         "notebooks/03_attacks.ipynb",
-        sources("attacks", "robustness", "study", "panels", "claims", "tables", "figures"),
+        sources("attacks", "robustness", "evaluation", "study", "panels", "claims", "tables", "figures", "curves"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
     params:
@@ -134,7 +156,7 @@ rule results:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
                dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam"]),
         "notebooks/05_results.ipynb",
-        sources("statistics", "claims", "figures", "tables", "study", "panels"),
+        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels"),
     output:
         touch(f"{RUNS}/results.done"),
     params:

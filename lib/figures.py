@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from lib.artifacts import replacing, write_provenance
 
@@ -18,8 +18,6 @@ MARKERS = {"baseline": "o", "attention": "s", "attention-reference": "^"}
 DASHES = {"baseline": "-", "attention": "--", "attention-reference": ":"}
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 WIDTH = 7.2  # inches, two columns of a journal page
-ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mi_fgsm": "MI-FGSM", "pgd": "PGD", "apgd": "APGD", "cw": "CW"}
-NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 
 
 def use_style() -> None:
@@ -183,57 +181,6 @@ def confusion(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
     return figure
 
 
-def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Robust accuracy against epsilon with 95 % bands; a row per data set, a column per attack.
-
-    `table` as from `lib.tables.robust_accuracy`. With several seeds each is drawn.
-    """
-    datasets = list(dict.fromkeys(table["dataset"]))
-    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], table["through"], strict=True)))
-    size = (WIDTH, 1.75 * len(datasets) + 0.4)
-    figure, axes = plt.subplots(
-        len(datasets), len(attacks), figsize=size, sharey=True, sharex="col", squeeze=False
-    )
-    for row, dataset in enumerate(datasets):
-        for column, (attack, norm, through) in enumerate(attacks):
-            ax = axes[row, column]
-            here = table[
-                (table["dataset"] == dataset) & (table["attack"] == attack)
-                & (table["norm"] == norm) & (table["through"] == through)
-            ]  # fmt: skip
-            for (variant, _), run in here.groupby(["variant", "seed"], sort=False):
-                _curve(ax, run, variant)
-            if row == 0:
-                name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
-                ax.set_title(name + (", softmax" if through == "softmax" else ""))
-            if row == len(datasets) - 1:
-                ax.set_xlabel(r"$\epsilon$ (1/255)")
-            if column == 0:
-                ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
-    axes[0, 0].set_ylim(0, 1)
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes[0, 0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left")
-    return figure
-
-
-def _curve(ax, run, variant):
-    """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
-    run = run.sort_values("epsilon")
-    positive = run.loc[run["epsilon"] > 0, "epsilon"]
-    clean = positive.min() / 3
-    x = run["epsilon"].replace(0, clean)
-    ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
-    ax.plot(x, run["robust_accuracy"], DASHES[variant], marker=MARKERS[variant], color=COLOURS[variant],
-            markersize=3.2, linewidth=1.3, label=variant)  # fmt: skip
-    ticks = [clean, *positive.iloc[1::3]]
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticklabels(["0", *(f"{t:g}" for t in ticks[1:])])
-
-
 def adversarial_examples(rows: list[dict]) -> Figure:
     """Strips of clean image, amplified perturbation and adversarial image, per variant.
 
@@ -317,35 +264,4 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(kinds), frameon=False
     )
-    return figure
-
-
-def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
-
-    `table`: dataset, epsilon, difference, ci_low, ci_high, regime (typical or extreme). The relative change
-    in percent is written at each point where it is defined.
-    """
-    datasets = list(dict.fromkeys(table["dataset"]))
-    size = (max(WIDTH * len(datasets) / 3, 3.2), 2.3)
-    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
-    for ax, dataset in zip(axes[0], datasets, strict=True):
-        here = table[table["dataset"] == dataset].reset_index(drop=True)
-        ax.axhline(0, color="0.3", linewidth=0.8)
-        for regime, face in (("typical", COLOURS["attention"]), ("extreme", "white")):
-            part = here[here["regime"] == regime]
-            error = 100 * np.array(
-                [part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]]
-            )
-            ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
-                        color=COLOURS["attention"], markerfacecolor=face, label=regime)  # fmt: skip
-        for i, row in here.iterrows():
-            if np.isfinite(row["percent"]):
-                ax.annotate(f"{row['percent']:+.0f} %", (i, 100 * row["ci_high"]), xytext=(0, 2),
-                            textcoords="offset points", ha="center", fontsize=6.5, rotation=90)  # fmt: skip
-        ax.margins(y=0.4)
-        ax.set(xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], title=titles[dataset],
-               xlabel=r"$\epsilon$ (1/255)")  # fmt: skip
-    axes[0, 0].set_ylabel("attention - baseline\n(percentage points)")
-    axes[0, -1].legend(frameon=False, title="baseline's regime", title_fontsize=7)
     return figure

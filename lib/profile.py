@@ -93,12 +93,21 @@ class Attack(Section):
     norm: Literal["linf", "l2"] = "linf"
     epsilons: list[Annotated[float, Field(gt=0)]] | None = None
     through: Literal["logits", "softmax"] = "logits"
+    images: Positive | None = None  # a stratified subset of the attacked images, for slow attacks
     parameters: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
         """A name that is unique within a profile and safe in file names."""
         return "-".join([self.attack, self.norm] + (["softmax"] if self.through == "softmax" else []))
+
+
+class Trust(Section):
+    """How hard the trust section tries; see `lib.attacks.trust`."""
+
+    longer: Positive = 5  # times the steps, with two more restarts
+    queries: Positive = 1000  # of the black-box attack, where the profile's own attacks hold none
+    steps: Positive = 100  # of the attack with another loss
 
 
 class Evaluation(Section):
@@ -108,7 +117,13 @@ class Evaluation(Section):
     epsilons: list[Annotated[float, Field(gt=0)]] = [0.03, 0.1, 0.25, 0.5, 1, 2, 4, 8]
     attacks: list[Attack]
     batch_size: Positive = 64
-    headline: str = "pgd-linf"  # the attack whose curve the claims are judged on
+    headline: str = "autoattack-linf"  # the attack whose curve the claims are judged on
+    gradcam_attack: str = (
+        "pgd-linf"  # the attack whose images Grad-CAM explains and the trust section examines
+    )
+    trust_images: Positive = 100
+    trust_epsilon: Annotated[float, Field(gt=0)] = 1
+    trust: Trust = Trust()
     gradcam_images: Annotated[int, Field(ge=6)] = 12
     gradcam_shown: Annotated[int, Field(ge=6)] = 6
     gradcam_epsilon: Annotated[float, Field(gt=0)] = 1
@@ -118,12 +133,22 @@ class Evaluation(Section):
         names = [attack.name for attack in self.attacks]
         if len(set(names)) < len(names):
             raise ValueError("attacks lists the same attack, norm and output twice")
-        if self.headline not in names:
-            raise ValueError(f"headline names {self.headline!r}, which is not among the attacks {names}")
+        for key in ("headline", "gradcam_attack"):
+            if getattr(self, key) not in names:
+                raise ValueError(
+                    f"{key} names {getattr(self, key)!r}, which is not among the attacks {names}"
+                )
+        trusted = self.named(self.gradcam_attack)
+        if self.trust_epsilon not in (trusted.epsilons or self.epsilons):
+            raise ValueError(f"trust_epsilon must be one of the epsilons of {trusted.name}")
         for epsilons in [self.epsilons] + [attack.epsilons for attack in self.attacks if attack.epsilons]:
             if sorted(set(epsilons)) != epsilons:
                 raise ValueError(f"epsilons must increase strictly, got {epsilons}")
         return self
+
+    def named(self, name: str) -> Attack:
+        """The entry of `attacks` with this name, such as `pgd-linf`."""
+        return next(attack for attack in self.attacks if attack.name == name)
 
 
 class Profile(Section):

@@ -14,6 +14,8 @@ from lib.tables import rounded, timings, write_table
 FIGURES = {
     "robust_accuracy": "Robust accuracy against the budget, with Wilson's 95 % bands; the leftmost point is the "
     "clean image.",
+    "softmax_route": "The same attacks through the logits and through the softmax, which hides adversarial images "
+    "where its gradient vanishes.",
     "relative_change": "Attention minus baseline in percentage points, paired 95 % intervals; the numbers are the "
     "relative change. Filled: budgets at which the baseline keeps 10 %; open: larger ones.",
     "training_curves": "Loss and accuracy by epoch; thin: training data, thick: validation data; the marker is the "
@@ -144,6 +146,14 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         attention=(100 * comparison["attention"]).map("{:.1f} %".format),
         **{"attention - baseline, points": difference},
     )
+    checks = tables["trust"]
+    failed = checks[~checks["passed"]]
+    trusted = f"{checks['passed'].sum()} of {len(checks)} checks of the evaluation pass"
+    if len(failed):
+        trusted += "; those that do not: " + "; ".join(
+            f"{r['check']} ({r['dataset']}, {r['variant']}, {r['value']:.1%} of {r['n']} images)"
+            for _, r in failed.iterrows()
+        )
     data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
     headline = profile.evaluation.headline
     parts = [
@@ -156,6 +166,8 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
         "paired by image:",
         robust.astype(str).to_markdown(index=False, disable_numparse=True),
+        f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
+        f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
     return "\n\n".join(parts)
 

@@ -22,7 +22,6 @@ from lib.explain import attention_map, choose_images, grad_cam, map_shift
 from lib.models import build_classifier, parameter_counts
 from lib.preprocessing import data_fingerprint, load_images
 from lib.profile import load_profile
-from lib.robustness import robust_accuracy
 from lib.training import set_determinism, train
 
 
@@ -140,7 +139,8 @@ class Study:
             self.fingerprint, self.profile.preprocessing.model_dump(), artifacts.code_key("preprocessing")
         )
 
-    def _model_key(self, variant: str) -> str:
+    def model_key(self, variant: str) -> str:
+        """Names all that a trained model depends on."""
         return artifacts.key_of(
             self._data_key,
             self.profile.model.model_dump(),
@@ -157,7 +157,7 @@ class Study:
         """The trained model and its history; trains, or goes on training, when there is none."""
         if variant in self._loaded:
             return self._loaded[variant]
-        directory, key = self.directory(variant), self._model_key(variant)
+        directory, key = self.directory(variant), self.model_key(variant)
 
         def make(temporary):
             work = directory / f"training-{key}"
@@ -214,7 +214,7 @@ class Study:
 
     def histories(self) -> pd.DataFrame:
         """The training histories of all variants, with columns dataset, variant, seed."""
-        return self._gather(lambda variant: self.trained(variant)[1])
+        return self.gather(lambda variant: self.trained(variant)[1])
 
     def parameters(self) -> pd.DataFrame:
         """Parameter counts of all variants."""
@@ -223,11 +223,11 @@ class Study:
             self.trained(variant)
             return pd.DataFrame([json.loads((self.directory(variant) / "parameters.json").read_text())])
 
-        return self._gather(read)
+        return self.gather(read)
 
     def predictions(self) -> pd.DataFrame:
         """Per test image: image_id, label, predicted, correct and the probability of every class (p0, p1, ...)."""
-        return self._gather(self._predictions)
+        return self.gather(self._predictions)
 
     def _predictions(self, variant):
         def make(temporary):
@@ -246,53 +246,10 @@ class Study:
             table.to_csv(temporary, index=False)
 
         path = self.directory(variant) / "predictions.csv"
-        key = artifacts.key_of(self._model_key(variant), "predictions")
-        return artifacts.cached(path, key, make, _read_table, **self.provenance(), variant=variant)
+        key = artifacts.key_of(self.model_key(variant), "predictions")
+        return artifacts.cached(path, key, make, read_table, **self.provenance(), variant=variant)
 
     # Attacks
-
-    def outcomes(self) -> pd.DataFrame:
-        """The tidy table of the study: one row per image, attack and epsilon, and the clean images at 0.
-
-        Columns: dataset, variant, seed, image_id, label, attack, norm, through, epsilon, correct, predicted,
-        smallest_epsilon.
-        """
-        specifications = self.profile.evaluation.attacks
-        return self._gather(
-            lambda variant: pd.concat([self._outcomes(variant, spec) for spec in specifications])
-        )
-
-    def _outcomes(self, variant, specification):
-        evaluation = self.profile.evaluation
-        path = self.directory(variant) / "attacks" / f"{specification.name}.csv"
-        key = artifacts.key_of(
-            self._model_key(variant),
-            specification.model_dump(),
-            [evaluation.images, evaluation.epsilons, evaluation.batch_size],
-            artifacts.code_key("attacks", "robustness"),
-        )
-
-        def make(temporary):
-            images = self.pixels(self.evaluated)
-            with tqdm(total=len(images), desc=f"{self.dataset} {variant} {specification.name}") as bar:
-
-                def progress(done, _):
-                    bar.update(done - bar.n)
-
-                table = robust_accuracy(
-                    self.classifier(variant, specification.through),
-                    images,
-                    self.evaluated["label"].to_numpy(),
-                    self.attack(specification),
-                    specification.epsilons or evaluation.epsilons,
-                    image_ids=self.evaluated["image_id"],
-                    batch_size=evaluation.batch_size,
-                    seed=self.seed,
-                    progress=progress,
-                )
-            table.assign(through=specification.through).to_csv(temporary, index=False)
-
-        return artifacts.cached(path, key, make, _read_table, **self.provenance(), variant=variant)
 
     @staticmethod
     def attack(specification):
@@ -301,8 +258,11 @@ class Study:
 
     def headline(self):
         """The profile's entry for the attack that the claims are judged on."""
-        evaluation = self.profile.evaluation
-        return next(a for a in evaluation.attacks if a.name == evaluation.headline)
+        return self.profile.evaluation.named(self.profile.evaluation.headline)
+
+    def examined(self):
+        """The profile's entry for the gradient attack that the trust section and Grad-CAM look at."""
+        return self.profile.evaluation.named(self.profile.evaluation.gradcam_attack)
 
     # Explanations
 
@@ -333,9 +293,9 @@ class Study:
         chosen = self.chosen()
         path = self.directory(variant) / "explanations.npz"
         key = artifacts.key_of(
-            self._model_key(variant),
+            self.model_key(variant),
             chosen["image_id"].tolist(),
-            self.headline().model_dump(),
+            self.examined().model_dump(),
             evaluation.gradcam_epsilon,
             artifacts.code_key("attacks", "explain"),
         )
@@ -343,7 +303,7 @@ class Study:
         def make(temporary):
             model, _ = self.trained(variant)
             clean, labels = self.pixels(chosen), chosen["label"].to_numpy()
-            attack = self.attack(self.headline())
+            attack = self.attack(self.examined())
             adversarial = attack(
                 self.classifier(variant), clean, labels, evaluation.gradcam_epsilon, seed=self.seed
             )
@@ -384,9 +344,10 @@ class Study:
                     tables.append(table)
             return pd.concat(tables, ignore_index=True)
 
-        return self._gather(measure)
+        return self.gather(measure)
 
-    def _gather(self, read) -> pd.DataFrame:
+    def gather(self, read) -> pd.DataFrame:
+        """The tables that `read(variant)` gives, for all variants, with columns dataset, variant, seed in front."""
         tables = []
         for variant in self.profile.variants:
             table = read(variant).copy()
@@ -396,5 +357,6 @@ class Study:
         return pd.concat(tables, ignore_index=True)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """A per-image table as it was written, digit by digit."""
     return pd.read_csv(path, dtype={"image_id": str}, float_precision="round_trip")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from lib.artifacts import replacing, write_provenance, write_text
 from lib.profile import Training
@@ -95,6 +96,55 @@ def robust_accuracy(outcomes: pd.DataFrame) -> pd.DataFrame:
     return table[[column for column in table if column != "through"] + ["through"]]
 
 
+def printed(robust: pd.DataFrame, epsilons=None) -> pd.DataFrame:
+    """Robust accuracies as a paper prints them: a row per run and attack, a column per epsilon, each cell percent
+    and 95 % interval. `robust` as from `robust_accuracy`, of one norm; `epsilons`: those wanted, or all.
+    """
+    wanted = robust if epsilons is None else robust[robust["epsilon"].isin([0, *epsilons])]
+    cells = wanted.assign(
+        attack=wanted["attack"].where(wanted["through"] == "logits", wanted["attack"] + " (softmax)"),
+        cell=wanted.apply(
+            lambda r: (
+                f"{100 * r['robust_accuracy']:.0f} ({100 * r['ci_low']:.0f} to {100 * r['ci_high']:.0f})"
+            ),
+            axis="columns",
+        ),
+    )
+    rows = ["dataset", "attack", "variant", "seed", "n"]
+    return cells.pivot_table(index=rows, columns="epsilon", values="cell", aggfunc="first", sort=False)
+
+
+def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """How far the nearest known adversarial image is, by run and norm: the smallest over all attacks.
+
+    Over the images that are right unperturbed: n, median (pixel units) with the exact 95 % interval by order
+    statistics (Conover 1999, section 3.2), and `unbroken`, the images that no attack broke, whose distance counts
+    as infinite. Smallest known distances are upper bounds of the true ones.
+    """
+    rows = []
+    for key, group in outcomes.groupby([*RUN, "norm"], sort=False):
+        smallest = group.groupby("image_id")["smallest_epsilon"].min()
+        smallest = np.sort(smallest[smallest > 0])
+        if not len(smallest):
+            continue
+        low, high = binom.ppf([0.025, 0.975], len(smallest), 0.5).astype(int)
+        ends = smallest[max(low - 1, 0)], smallest[min(high, len(smallest) - 1)]
+        median = smallest[(len(smallest) - 1) // 2]  # the lower one of two: no mean with infinity
+        rows.append((*key, len(smallest), median, *ends, int(np.isinf(smallest).sum())))
+    return pd.DataFrame(rows, columns=[*RUN, "norm", "n", "median", "ci_low", "ci_high", "unbroken"])
+
+
+def reached(directions: pd.DataFrame) -> pd.DataFrame:
+    """Share of images that an attack moved from one class to another, with Wilson's 95 % interval; `directions` as
+    from `lib.evaluation.directions`."""
+    keys = [*RUN, "start", "goal", "attack", "epsilon"]
+    rows = [
+        (*key, len(group), *proportion(group["reached"].to_numpy(bool)))
+        for key, group in directions.groupby(keys, sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*keys, "n", "reached", "ci_low", "ci_high"])
+
+
 def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
     """Mean agreement of the maps of a clean image and of its adversarial version, with 95 % intervals.
 
@@ -111,16 +161,14 @@ def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def timings(runs: Path) -> pd.DataFrame:
-    """Seconds per stage, data set and seed, as Snakemake measured them (wall clock, last run of the stage)."""
+    """Seconds per stage, data set, seed and variant, as Snakemake measured them (wall clock, last run of the stage)."""
     rows = []
     for path in sorted(runs.rglob("*.tsv")):
         seconds = pd.read_csv(path, sep="\t")["s"].iloc[0]
         *folders, _ = path.relative_to(runs).parts
-        dataset, seed = (
-            (folders[0], int(folders[1].removeprefix("seed"))) if len(folders) == 2 else ("all", "all")
-        )
-        rows.append((path.stem, dataset, seed, round(seconds, 1)))
-    return pd.DataFrame(rows, columns=["stage", "dataset", "seed", "seconds"])
+        dataset, seed, variant = (*folders, "all", "all", "all")[:3]
+        rows.append((path.stem, dataset, seed.removeprefix("seed"), variant, round(seconds, 1)))
+    return pd.DataFrame(rows, columns=["stage", "dataset", "seed", "variant", "seconds"])
 
 
 def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -> None:

@@ -1,20 +1,21 @@
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from lib import claims
 
 HEADLINE = ("pgd", "linf", "logits")
 
 
-def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,)):
+def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,), attack=HEADLINE):
     """The first share * n images stand at each epsilon."""
     rows = []
     for variant, shares in (("baseline", baseline), ("attention", attention)):
         for seed in seeds:
             for epsilon, share in zip(epsilons, shares, strict=True):
                 for i in range(n):
-                    rows.append(("d", variant, seed, f"i{i:03d}", *HEADLINE, epsilon, i < round(share * n)))
+                    rows.append(("d", variant, seed, f"i{i:03d}", *attack, epsilon, i < round(share * n)))
     columns = ["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -47,7 +48,7 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=()):
 
 def test_every_claim_is_there_with_its_rule_and_the_paper_s_value():
     table = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05)))
-    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "S1"]
     assert table["rule"].notna().all()
     assert table.loc["C2", "paper"] == "up to +2700 % (relative)"
     on_data = table.drop(index="C4")
@@ -87,7 +88,7 @@ def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
 def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
     gain = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
     table = ledger(gain, shift=(0.2, 0.7), inactive=["d"])
-    for claim in ("C1", "C2", "C3", "C6"):
+    for claim in ("C1", "C2", "C3", "C6", "S1"):
         assert table.loc[claim, "verdict"].startswith(
             "not testable on this data: the attention branch is off"
         )
@@ -141,3 +142,45 @@ def test_compare_is_paired_and_splits_regimes_at_ten_percent():
     assert table.loc[1, "difference"] == pytest.approx(0.2)
     assert table.loc[1, "percent"] == pytest.approx(50)
     assert table.loc[1, "p_value"] == pytest.approx(2 * 0.5**40)  # 40 images to none
+    assert table["p_holm"].to_list() == pytest.approx(multipletests(table["p_value"], method="holm")[1])
+
+
+def both_ways(softmax_baseline, softmax_attention, attack="pgd", **options):
+    """PGD through the logits at fixed robust accuracies, and another run of it through the softmax."""
+    return pd.concat(
+        [
+            outcomes((0.9, 0.4, 0.05), (0.9, 0.5, 0.05), **options),
+            outcomes(softmax_baseline, softmax_attention, attack=(attack, "linf", "softmax"), **options),
+        ],
+        ignore_index=True,
+    )
+
+
+def test_robustness_seen_only_through_the_softmax_is_the_difference_of_the_differences():
+    # At the one typical budget: +30 points through the softmax, +10 through the logits.
+    over = ledger(both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3)))
+    assert over.loc["S1", "ours"] == pytest.approx(20)
+    assert over.loc["S1", "ci_low"] < 20 < over.loc["S1", "ci_high"]
+    assert over.loc["S1", "verdict"].startswith("gain overstated through the softmax (phantom data")
+    under = ledger(both_ways((0.9, 0.8, 0.3), (0.9, 0.6, 0.3)))
+    assert under.loc["S1", "ours"] == pytest.approx(-30)
+    assert under.loc["S1", "verdict"].startswith("gain understated")
+    same = ledger(both_ways((0.9, 0.4, 0.05), (0.9, 0.5, 0.05)))
+    assert same.loc["S1", "verdict"].startswith("no difference seen")
+
+
+def test_without_an_attack_run_both_ways_the_softmax_row_is_not_testable():
+    assert ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).loc["S1", "verdict"].startswith("not testable")
+    other = both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3), attack="fgsm")
+    assert ledger(other).loc["S1", "verdict"].startswith("not testable")
+
+
+def test_the_softmax_gap_is_what_the_attack_misses():
+    table = claims.softmax_gap(both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3))).set_index(["variant", "epsilon"])
+    assert len(table) == 4
+    assert table.loc[("attention", 1), ["logits", "softmax", "difference"]].to_list() == pytest.approx(
+        [0.5, 0.8, 0.3]
+    )
+    assert (table["ci_low"] <= table["difference"]).all()
+    assert (table["difference"] <= table["ci_high"]).all()
+    assert claims.softmax_gap(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).empty

@@ -22,7 +22,12 @@ COLUMNS = {
     "robust_accuracy": "dataset, variant, seed, attack, norm, epsilon, n, robust_accuracy, ci_low, ci_high",
     "gradcam_shift": "dataset, variant, seed, map, measure, n, mean, ci_low, ci_high",
     "claims": "claim, dataset, paper, ours, ci_low, ci_high, verdict, rule",
-    "timings": "stage, dataset, seconds",
+    "timings": "stage, dataset, seed, variant, seconds",
+    "comparison": "dataset, epsilon, n, baseline, attention, difference, ci_low, ci_high, p_value, p_holm, regime",
+    "softmax_gap": "dataset, variant, attack, epsilon, n, logits, softmax, difference, ci_low, ci_high",
+    "trust": "dataset, variant, seed, check, passed, value, sentence, n",
+    "distances": "dataset, variant, seed, norm, n, median, ci_low, ci_high, unbroken",
+    "directions": "dataset, variant, seed, start, goal, attack, epsilon, n, reached, ci_low, ci_high",
 }
 FIGURES = [
     "fig1_xray_pipeline",
@@ -32,6 +37,7 @@ FIGURES = [
     "gradcam",
     "gradcam_shift",
     "relative_change",
+    "softmax_route",
 ]
 
 
@@ -75,7 +81,7 @@ def test_the_tables_are_there_with_their_columns_and_provenance(finished):
 def test_the_numbers_follow_from_the_per_image_outcomes(finished):
     outcomes = pd.read_csv(OUT / "tables" / "outcomes.csv.gz")
     table = pd.read_csv(OUT / "tables" / "robust_accuracy.csv")
-    keys = ["dataset", "variant", "seed", "attack", "norm", "epsilon"]
+    keys = ["dataset", "variant", "seed", "attack", "norm", "through", "epsilon"]
     by_hand = outcomes.groupby(keys)["correct"].agg(["mean", "size"]).reset_index()
     both = table.merge(by_hand, on=keys)
     assert len(both) == len(table) == len(by_hand)

@@ -78,6 +78,57 @@ def test_robust_accuracy_counts_every_image_at_every_epsilon():
     assert table["ci_low"].iloc[1] == pytest.approx(proportion_confint(1, 5, method="wilson")[0])
 
 
+def test_printed_has_a_row_per_attack_and_percent_with_its_interval():
+    robust = pd.DataFrame(
+        {"dataset": "d", "variant": "baseline", "seed": 0, "attack": "pgd", "norm": "linf", "epsilon": [0, 1, 2] * 2,
+         "n": 50, "robust_accuracy": [0.9, 0.5, 0.1] * 2, "ci_low": [0.8, 0.4, 0.05] * 2,
+         "ci_high": [0.95, 0.6, 0.2] * 2, "through": ["logits"] * 3 + ["softmax"] * 3}
+    )  # fmt: skip
+    table = tables.printed(robust, [2])
+    assert list(table.columns) == [0, 2]
+    assert table.loc[("d", "pgd (softmax)", "baseline", 0, 50), 2] == "10 (5 to 20)"
+    assert len(table) == 2
+
+
+def test_the_interval_of_a_median_distance_covers_it_as_often_as_it_says():
+    """Exact order statistics cover the true median of any continuous distribution in at least 95 % of samples."""
+    rng = np.random.default_rng(0)
+    columns = {"dataset": "d", "variant": "baseline", "seed": 0, "norm": "linf"}
+    covered = 0
+    for _ in range(300):
+        drawn = rng.exponential(1, 25)
+        outcomes = pd.DataFrame(
+            columns | {"image_id": np.repeat(np.arange(25), 2), "smallest_epsilon": np.repeat(drawn, 2)}
+        )
+        row = tables.distances(outcomes).iloc[0]
+        covered += row["ci_low"] <= np.log(2) <= row["ci_high"]
+        assert row["median"] == np.median(drawn)
+    assert 0.93 <= covered / 300 <= 1
+
+
+def test_distances_take_the_nearest_of_all_attacks_and_count_what_none_broke():
+    outcomes = pd.DataFrame(
+        [(a, i, e)
+         for i, pair in enumerate([(1, 2), (3, 0.5), (np.inf, 4), (np.inf, np.inf), (0, 0), (2, np.inf)])
+         for a, e in zip(("pgd", "square"), pair, strict=True)],
+        columns=["attack", "image_id", "smallest_epsilon"],
+    ).assign(dataset="d", variant="baseline", seed=0, norm="linf")  # fmt: skip
+    row = tables.distances(outcomes).iloc[0]
+    assert row["n"] == 5  # without the one that is wrong from the start
+    assert row["median"] == 2  # of 0.5, 1, 2, 4, infinity
+    assert row["unbroken"] == 1
+
+
+def test_directions_count_each_way_apart():
+    rows = [("mel", "nv", i, 1.0, i < 3) for i in range(4)] + [("nv", "mel", i, 1.0, i < 1) for i in range(5)]
+    table = pd.DataFrame(rows, columns=["start", "goal", "image_id", "epsilon", "reached"])
+    table = table.assign(dataset="d", variant="baseline", seed=0, attack="pgd")
+    shares = tables.reached(table).set_index("start")
+    assert shares["reached"].to_dict() == {"mel": 0.75, "nv": 0.2}
+    low, high = proportion_confint(3, 4, method="wilson")
+    assert (shares.loc["mel", "ci_low"], shares.loc["mel", "ci_high"]) == pytest.approx((low, high))
+
+
 def test_gradcam_shift_leaves_out_undefined_maps_and_counts_them():
     shifts = pd.DataFrame(
         {"dataset": "d", "variant": "baseline", "seed": 0, "map": "gradcam", "rank_correlation": [0.5, 0.7, np.nan],

@@ -11,7 +11,8 @@ from lib import StudyError
 @dataclass(frozen=True)
 class DatasetInfo:
     """What is known of one data set; `classes` is in label order, `class_titles` has the long names, `short`
-    is the title that fits a figure."""
+    is the title that fits a figure. `direction`: the pair of classes, disease first, between which targeted attacks
+    push; the two classes where there are no more."""
 
     name: str
     short: str
@@ -28,6 +29,7 @@ class DatasetInfo:
     label_files: tuple[str, ...]
     columns: dict[str, str]
     layout: str
+    direction: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     official_test_list: str = ""
     files: tuple[dict[str, str], ...] = ()

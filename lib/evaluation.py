@@ -1,0 +1,152 @@
+"""The attacks of a study: per-image outcomes, the trust checks and the directions, as artifacts on disk.
+
+    python -m lib.evaluation quick ham10000 0 attention data/raw
+
+computes the outcomes of one variant, which notebooks then read.
+"""
+
+import shutil
+import sys
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib import StudyError, artifacts
+from lib.attacks import trust
+from lib.datasets import subset
+from lib.robustness import robust_accuracy
+from lib.study import Study, read_table
+
+
+def outcomes(study: Study) -> pd.DataFrame:
+    """The tidy table of the study: one row per image, attack and epsilon, and the clean images at 0.
+
+    Columns: dataset, variant, seed, image_id, label, attack, norm, epsilon, correct, predicted, smallest_epsilon,
+    through.
+    """
+    return study.gather(lambda variant: outcomes_of(study, variant))
+
+
+def outcomes_of(study: Study, variant: str) -> pd.DataFrame:
+    """The outcomes of one variant, without the columns that name it."""
+    return pd.concat([_outcomes(study, variant, entry) for entry in study.profile.evaluation.attacks])
+
+
+def _outcomes(study, variant, entry):
+    rows = study.evaluated
+    if entry.images:
+        rows = subset(rows, entry.images, study.profile.split.seed)
+    return _attacked(study, variant, entry, rows, entry.name)
+
+
+def _attacked(study, variant, entry, rows, name, targets=None):
+    """Outcomes of one attack on one model, kept as `attacks/<name>.csv`."""
+    evaluation = study.profile.evaluation
+    path = study.directory(variant) / "attacks" / f"{name}.csv"
+    epsilons = entry.epsilons or evaluation.epsilons
+    key = artifacts.key_of(
+        study.model_key(variant),
+        entry.model_dump(),
+        [rows["image_id"].tolist(), epsilons, evaluation.batch_size, targets],
+        artifacts.code_key("attacks", "robustness"),
+    )
+
+    def make(temporary):
+        attack, state = study.attack(entry), path.with_suffix(".state")
+        if hasattr(attack, "state"):
+            attack = attack.with_(state=str(state))
+        with tqdm(total=len(rows), desc=f"{study.dataset} {variant} {name}") as bar:
+            table = robust_accuracy(
+                study.classifier(variant, entry.through),
+                study.pixels(rows),
+                rows["label"].to_numpy(),
+                attack,
+                epsilons,
+                targets=targets,
+                image_ids=rows["image_id"],
+                batch_size=evaluation.batch_size,
+                seed=study.seed,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+        table.assign(through=entry.through).to_csv(temporary, index=False)
+        shutil.rmtree(state, ignore_errors=True)
+
+    return artifacts.cached(path, key, make, read_table, **study.provenance(), variant=variant)
+
+
+def trust_checks(study: Study) -> pd.DataFrame:
+    """The checks of `lib.attacks.trust` per variant: dataset, variant, seed, check, passed, value, sentence, n.
+
+    Looked at is the profile's `gradcam_attack` at `trust_epsilon`. Examples made on every other variant are tried
+    for transfer, and what the outcomes already say is taken from them.
+    """
+    evaluation, entry = study.profile.evaluation, study.examined()
+    rows = subset(study.evaluated, evaluation.trust_images, study.profile.split.seed)
+    table = outcomes(study)
+    same = (
+        table[["norm", "through", "epsilon"]] == [entry.norm, entry.through, evaluation.trust_epsilon]
+    ).all(axis=1)
+    known = table[same].pivot_table(index=["variant", "image_id"], columns="attack", values="correct")
+
+    def check(variant):
+        stands = known.loc[variant].reindex(rows["image_id"]).dropna(axis="columns").astype(bool)
+        key = artifacts.key_of(
+            [study.model_key(name) for name in study.profile.variants],
+            entry.model_dump(),
+            stands.to_csv(),
+            [evaluation.trust_epsilon, evaluation.trust.model_dump()],
+            artifacts.code_key("attacks"),
+        )
+
+        def make(temporary):
+            others = [name for name in study.profile.variants if name != variant]
+            checks = trust(
+                study.classifier(variant, entry.through),
+                study.pixels(rows),
+                rows["label"].to_numpy(),
+                evaluation.trust_epsilon,
+                attack=study.attack(entry).with_(batch_size=evaluation.batch_size),
+                surrogates=[study.classifier(name, entry.through) for name in others],
+                known={name: stands[name].to_numpy() for name in stands},
+                seed=study.seed,
+                **evaluation.trust.model_dump(),
+            )
+            checks.assign(n=len(rows)).to_csv(temporary, index=False)
+
+        path = study.directory(variant) / "trust.csv"
+        return artifacts.cached(path, key, make, pd.read_csv, **study.provenance(), variant=variant)
+
+    return study.gather(check)
+
+
+def directions(study: Study) -> pd.DataFrame:
+    """How far attacks push images of one class to another, both ways, for the data set's clinical pair.
+
+    One row per image and epsilon: dataset, variant, seed, start, goal (class names), attack, image_id, epsilon,
+    reached. With two classes every attack goes towards the other class, so the headline attack's outcomes hold the
+    answer; with more, the `gradcam_attack` is run towards the goal.
+    """
+    classes = study.info.classes
+    pair = study.info.direction or classes
+    goal_of = {pair[0]: pair[1], pair[1]: pair[0]}
+
+    def push(variant):
+        if len(classes) == 2:
+            table = _outcomes(study, variant, study.headline())
+        else:
+            rows = study.evaluated[study.evaluated["class_name"].isin(pair)]
+            targets = [classes.index(goal_of[name]) for name in rows["class_name"]]
+            table = _attacked(study, variant, study.examined(), rows, "directions", targets)
+        start = table["label"].map(dict(enumerate(classes)))
+        facts = {"start": start, "goal": start.map(goal_of), "reached": ~table["correct"]}
+        return table[["attack", "image_id", "epsilon"]].assign(**facts)
+
+    return study.gather(push)
+
+
+if __name__ == "__main__":
+    try:
+        profile, dataset, seed, variant, data = sys.argv[1:]
+        outcomes_of(Study(profile, dataset, int(seed), data), variant)
+    except StudyError as error:
+        sys.exit(f"evaluation: {error}")
