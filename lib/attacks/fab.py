@@ -38,13 +38,16 @@ def to_hyperplane(norm, x, weights, rise):
     room = ops.where(weights > 0, 255.0 - x, x)
     gain = ops.abs(weights)
 
-    def newton(_, time):
+    def newton(time, _):
         way = per_image(time) * rates
         gained = ops.sum(gain * ops.minimum(way, room), axis=(1, 2, 3))
         slope = ops.sum(ops.where(way < room, gain * rates, 0.0), axis=(1, 2, 3))
-        return time + ops.where(slope > 1e-12, (rise - gained) / ops.maximum(slope, 1e-12), 0.0)
+        step = ops.where(slope > 1e-12, (rise - gained) / ops.maximum(slope, 1e-12), 0.0)
+        return time + step, ops.any(step > 1e-6 * time)
 
-    time = ops.fori_loop(0, 12, newton, ops.zeros_like(rise))
+    # Three or four passes over the pixels do; 12 bound what rounding could make of it.
+    start = ops.zeros_like(rise), ops.any(rise > 0)
+    time, _ = ops.while_loop(lambda _, moving: moving, newton, start, maximum_iterations=12)
     return ops.sign(weights) * ops.minimum(per_image(time) * rates, room)
 
 

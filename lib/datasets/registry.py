@@ -12,7 +12,8 @@ from lib import StudyError
 class DatasetInfo:
     """What is known of one data set; `classes` is in label order, `class_titles` has the long names, `short`
     is the title that fits a figure. `direction`: the pair of classes, disease first, between which targeted attacks
-    push; the two classes where there are no more."""
+    push; the two classes where there are no more. `stands_for`: the original set that a MedMNIST+ set replaces, empty
+    for originals. What the other fields mean stands at the head of `registry.yaml`."""
 
     name: str
     short: str
@@ -32,7 +33,12 @@ class DatasetInfo:
     direction: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     official_test_list: str = ""
-    files: tuple[dict[str, str], ...] = ()
+    files: tuple[dict, ...] = ()
+    archives: tuple[str, ...] = ()
+    by_hand: str = ""
+    stands_for: str = ""
+    split_note: str = ""
+    label_column: int | None = None
 
 
 def _load(path: Path) -> dict[str, DatasetInfo]:

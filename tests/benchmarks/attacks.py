@@ -1,12 +1,14 @@
 """Times of the attacks beside the libraries', on ResNet-50 logits with seven classes, side by side.
 
-    python tests/benchmarks/attacks.py                  # PGD: Foolbox, ART, CleverHans (those installed)
-    python tests/benchmarks/attacks.py --autoattack     # also pyautoattack (with PyTorch)
+    ./reproduce bench                                   # an environment with all peers, and all that follows
+    python tests/benchmarks/attacks.py --autoattack     # without AutoAttack, whose peers take most of the time
 
+PGD against Foolbox, ART and CleverHans, AutoAttack against its reference implementation (pyautoattack) and ART's.
 The peers are optional: what cannot be imported is left out, and said so. Every work is timed in turn, ours
-and the peers', `--repeats` times after one warm-up, and the median counts. Writes figures/bench/attacks.csv
-(work, ours_seconds, peer, peer_seconds, ratio, required) and attacks.json (machine, versions, arguments).
-`ratio` is the peer's time over ours; for one step it is ours over the bare gradient's, as its limit is.
+and the peers', `--repeats` times after one warm-up, and the median counts; AutoAttack runs once. Writes
+figures/bench/attacks.csv (work, ours_seconds, peer, peer_seconds, ratio, required, repeats), a figure of it, and
+attacks.json (machine, versions). `ratio` is the peer's time over ours; for one step it is ours over the bare
+gradient's, as its limit is.
 """
 
 import argparse
@@ -177,7 +179,8 @@ def pgd_rows(classifier, images, labels, size, repeats):
     rows = []
 
     def row(work, ours, peer, theirs, ratio, required):
-        rows.append([f"{work}, {size} px, {len(images)} images", ours, peer, theirs, ratio, required])
+        work = f"{work}, {size} px, {len(images)} images"
+        rows.append([work, ours, peer, theirs, ratio, required, repeats])
         print(*rows[-1], flush=True)
 
     batch = images[:16], labels[:16]
@@ -217,127 +220,262 @@ def pgd_rows(classifier, images, labels, size, repeats):
     def peer():
         curves[best] = long_way(peers[best])
 
-    times = timed({"ours": short_cut, best: peer}, max(1, repeats // 2))
+    def every_budget():
+        table = robust_accuracy(classifier, images, labels, attack, GRID, exhaustive=True)
+        curves["every budget"] = table.groupby("epsilon").correct.mean().iloc[1:].tolist()
+
+    times = timed({"ours": short_cut, best: peer, "every budget": every_budget}, repeats)
     print({name: np.round(curve, 3).tolist() for name, curve in curves.items()})
-    higher = max(np.subtract(curves["ours"], curves[best]))
-    ratio = times[best] / times["ours"]
-    row(
-        f"curve of 8 epsilons (higher by at most {max(higher, 0):.3f})",
-        times["ours"],
-        best,
-        times[best],
-        ratio,
-        4.0,
-    )
+    for name, required in ((best, 4.0), ("every budget", np.nan)):
+        higher = max(0, *np.subtract(curves["ours"], curves[name]))
+        row(
+            f"curve of 8 epsilons (higher by at most {higher:.3f})",
+            times["ours"],
+            name,
+            times[name],
+            times[name] / times["ours"],
+            required,
+        )
     return rows
 
 
-def autoattack_row(classifier, images, labels, size, arguments):
-    """AutoAttack at three budgets against pyautoattack on Keras' PyTorch backend, in a process of its own."""
-    epsilons = [float(e) for e in arguments.epsilons.split(",")]
+def autoattack_rows(classifier, images, labels, size, arguments):
+    """AutoAttack at three budgets against pyautoattack's and ART's on Keras' PyTorch backend, each in a process.
+
+    The budgets are those at which PGD-20 fells 40 %, 70 % and all of the images.
+    """
+    distance = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID).groupby("image_id")
+    smallest = np.sort(distance["smallest_epsilon"].first())
+    n = len(images)
+    epsilons = [float(np.ceil(100 * smallest[round(share * n) - 1]) / 100) for share in (0.4, 0.7, 1.0)]
+    numbers = {"steps": arguments.steps, "queries": arguments.queries, "epsilons": epsilons, "size": size}
     attack = make_attack("autoattack", steps=arguments.steps, queries=arguments.queries)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        classifier.network.save_weights(folder / "resnet.weights.h5")
-        np.savez(folder / "data.npz", images=images, labels=labels, epsilons=epsilons)
-        command = [sys.executable, __file__, "--reference", str(folder), "--size", str(size)]
-        command += ["--steps", str(arguments.steps), "--queries", str(arguments.queries)]
-        done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "torch"})
-        if done.returncode:
-            print(f"pyautoattack is left out: its run ended with status {done.returncode}, see above.")
-            return []
-        reference = json.loads((folder / "result.json").read_text())
-    attack(classifier, images[:2], labels[:2], epsilons[0])  # compile
+    attack.with_(queries=2, steps=2)(classifier, images[:2], labels[:2], 0.01)  # compile
     start = time.perf_counter()
     table = robust_accuracy(classifier, images, labels, attack, epsilons)
     ours = time.perf_counter() - start
     curve = table.groupby("epsilon").correct.mean().iloc[1:].tolist()
-    print("autoattack", epsilons, "ours", curve, "pyautoattack", reference["curve"])
-    work = f"autoattack at 3 epsilons ({arguments.steps} steps, {arguments.queries} queries)"
-    work += f", {size} px, {len(images)} images"
-    return [[work, ours, "pyautoattack", reference["seconds"], reference["seconds"] / ours, 3.0]]
+    print("autoattack at", epsilons, "ours:", curve, f"in {ours:.0f} s", flush=True)
+    rows = []
+    for peer in ("pyautoattack", "art"):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            classifier.network.save_weights(folder / "resnet.weights.h5")
+            np.savez(folder / "data.npz", images=images, labels=labels)
+            (folder / "numbers.json").write_text(json.dumps(numbers | {"peer": peer}))
+            command = [sys.executable, __file__, "--reference", str(folder)]
+            done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "torch"})
+            if done.returncode:
+                print(f"{peer} is left out: its run ended with status {done.returncode}, see above.")
+                continue
+            reference = json.loads((folder / "result.json").read_text())
+        images_ahead = n * max(np.subtract(curve, reference["curve"]))
+        print(f"autoattack, {peer}: {reference['curve']} in {reference['seconds']:.0f} s", flush=True)
+        work = f"AutoAttack, 3 epsilons, {arguments.steps} steps, {arguments.queries} queries "
+        work += f"({robust_counts(curve, n)} stand; {peer}: {robust_counts(reference['curve'], n)})"
+        work += f", {size} px, {n} images"
+        ratio = reference["seconds"] / ours
+        rows.append([work, ours, peer, reference["seconds"], ratio, 3.0, 1])
+        if images_ahead > 1:
+            print(f"NOTE: {peer} leaves {images_ahead:.0f} images fewer standing than ours at some budget.")
+    return rows
 
 
-def reference(folder, size, steps, queries):
-    """pyautoattack on the saved weights; writes its seconds and its curve."""
+def robust_counts(curve, n):
+    return ", ".join(str(round(share * n)) for share in curve)
+
+
+def reference(folder):
+    """A peer's AutoAttack on the saved weights, budget by budget; writes its seconds and its curve."""
     import torch
-    from pyautoattack import AutoAttack
 
     folder = Path(folder)
-    model = resnet(size)
-    model.load_weights(folder / "resnet.weights.h5")
+    numbers = json.loads((folder / "numbers.json").read_text())
+    network = resnet(numbers["size"])
+    network.load_weights(folder / "resnet.weights.h5")
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
     with np.load(folder / "data.npz") as data:
-        images, labels, epsilons = data["images"], data["labels"], data["epsilons"]
-    x = torch.tensor(images / 255.0).permute(0, 3, 1, 2).contiguous()
-    y = torch.tensor(labels)
+        images, labels = data["images"], data["labels"]
+    x, y = torch.tensor(images / 255.0).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
-    def logits(x):
-        return model(x.permute(0, 2, 3, 1) * 255.0, training=False)
+    class Logits(torch.nn.Module):
+        """The network on channels-first images in [0, 1]."""
 
+        def forward(self, x):
+            return network(x.permute(0, 2, 3, 1) * 255.0, training=False)
+
+    model = Logits().eval()
     seconds, curve = 0.0, []
-    for epsilon in epsilons:
-        adversary = AutoAttack(logits, norm="Linf", eps=epsilon / 255, version="standard", device="cpu")
-        adversary.apgd.n_iter = adversary.apgd_targeted.n_iter = adversary.fab.n_iter = steps
-        adversary.square.n_queries = queries
-        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = CLASSES - 1
+    attack = {"pyautoattack": pyautoattack, "art": art_autoattack}[numbers["peer"]]
+    for epsilon in numbers["epsilons"]:
+        run = attack(model, x, y, epsilon / 255, numbers)
         start = time.perf_counter()
-        adversarial = adversary.run_standard_evaluation(x, y, batch_size=16)
+        adversarial = run()
         seconds += time.perf_counter() - start
+        assert float((adversarial - x).abs().max()) <= epsilon / 255 * (1 + 1e-4) + 1e-6
         with torch.no_grad():
-            curve.append(float((logits(adversarial).argmax(1) == y).float().mean()))
+            curve.append(float((model(adversarial).argmax(1) == y).float().mean()))
     (folder / "result.json").write_text(json.dumps({"seconds": seconds, "curve": curve}))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs="+", default=[64, 112])
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--autoattack", action="store_true")
-    parser.add_argument("--epsilons", default="0.25,0.5,1.0", help="of autoattack")
-    parser.add_argument("--steps", type=int, default=100, help="of autoattack's gradient attacks")
-    parser.add_argument("--queries", type=int, default=5000, help="of autoattack's Square")
-    parser.add_argument("--out", type=Path, default=ROOT / "figures" / "bench")
-    parser.add_argument("--reference", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.reference:
-        return reference(arguments.reference, arguments.size[0], arguments.steps, arguments.queries)
+def pyautoattack(model, x, y, epsilon, numbers):
+    """The reference implementation, packaged: its standard version with our numbers."""
+    from pyautoattack import AutoAttack
 
-    rows = []
-    for size in arguments.size:
-        model, images = resnet(size), smooth_images(arguments.images, size)
-        centre(model, images)
-        classifier = Classifier(model)
-        labels = classifier.predict(images)
-        if arguments.repeats:
-            rows += pgd_rows(classifier, images, labels, size, arguments.repeats)
-        if arguments.autoattack:
-            rows += autoattack_row(classifier, images, labels, size, arguments)
-    columns = ["work", "ours_seconds", "peer", "peer_seconds", "ratio", "required"]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=columns).round(3).to_csv(arguments.out / "attacks.csv", index=False)
-    packages = [
+    attack = AutoAttack(model, norm="Linf", eps=epsilon, version="standard", seed=0)
+    attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = numbers["steps"]
+    attack.square.n_queries = numbers["queries"]
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = CLASSES - 1
+    return lambda: attack.run_standard_evaluation(x, y, batch_size=16)[0]
+
+
+def art_autoattack(model, x, y, epsilon, numbers):
+    """ART's own set (APGD on two losses, DeepFool, Square; no FAB, no targeted APGD) with our numbers, one restart.
+
+    On its PyTorch classifier: its APGD does not run on TensorFlow with Keras 3.
+    """
+    import torch
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
+
+    shape = tuple(x.shape[1:])
+    estimator = PyTorchClassifier(
+        model, torch.nn.CrossEntropyLoss(), shape, CLASSES, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    ball = {"norm": np.inf, "eps": epsilon}
+    attacks = [
+        evasion.AutoProjectedGradientDescent(
+            estimator, eps_step=2 * epsilon, max_iter=numbers["steps"], nb_random_init=1, batch_size=16,
+            loss_type=loss, verbose=False, **ball,
+        )
+        for loss in ("cross_entropy", "difference_logits_ratio")
+    ]  # fmt: skip
+    attacks += [
+        evasion.DeepFool(estimator, max_iter=numbers["steps"], epsilon=1e-3, nb_grads=10, batch_size=16, verbose=False),
+        evasion.SquareAttack(estimator, max_iter=numbers["queries"], p_init=0.8, nb_restarts=1, batch_size=16,
+                             verbose=False, **ball),
+    ]  # fmt: skip
+    attack = evasion.AutoAttack(estimator, eps_step=2 * epsilon, attacks=attacks, batch_size=16, **ball)
+    return lambda: torch.tensor(attack.generate(x.numpy(), y.numpy()))
+
+
+def machine():
+    """What the times depend on, in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
+        processor = names[0] if names else processor
+    about = {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
+    if meminfo.exists():
+        about["memory_gib"] = round(int(meminfo.read_text().split()[1]) / 2**20)
+    return about
+
+
+def versions():
+    """Versions of the libraries that were timed, for those that are there."""
+    packages = (
         "tensorflow",
         "keras",
         "foolbox",
         "adversarial-robustness-toolbox",
         "cleverhans",
         "pyautoattack",
-    ]
-    versions = {}
+        "torch",
+    )
+    found = {}
     for name in packages:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    about = {
-        "machine": machine,
-        "versions": versions,
-        "images": arguments.images,
-        "repeats": arguments.repeats,
+            found[name] = None
+    return found
+
+
+def draw(table, about, path):
+    """Times faster than each peer, a panel of bars per work, with the floor that was asked for."""
+    import matplotlib.pyplot as plt
+
+    from lib import figures
+
+    figures.use_style()
+    table = table[table["peer"] != "bare compiled gradient"].reset_index(drop=True)
+    picture, ax = plt.subplots(figsize=(figures.WIDTH, 0.26 * len(table) + 0.9))
+    table = table.replace({"peer": {"every budget": "ours without the search"}})
+    colours = {
+        "ours without the search": "0.6",
+        "foolbox": "#009E73",
+        "art": "#E69F00",
+        "cleverhans": "#56B4E9",
+        "pyautoattack": "#CC79A7",
     }
-    (arguments.out / "attacks.json").write_text(json.dumps(about, indent=1))
+    places = np.arange(len(table))
+    ax.barh(places, table["ratio"], color=table["peer"].map(colours), height=0.7)
+    ax.plot(
+        table["required"].astype(float),
+        places,
+        "|",
+        color="0.1",
+        markersize=11,
+        markeredgewidth=2,
+        label="floor",
+    )
+    for place, ratio in zip(places, table["ratio"], strict=True):
+        ax.text(ratio, place, f" {ratio:.1f}", va="center", fontsize=7)
+    short = table["work"].str.replace(r" \(.*?\)", "", regex=True) + ": " + table["peer"]
+    ax.set(yticks=places, yticklabels=short, xlabel="times as fast as the peer (its seconds over ours)")
+    ax.axvline(1, color="0.4", linewidth=0.8)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.legend(frameon=False, loc="lower right")
+    place = f"{about['machine']['processor']}, {about['machine']['cores']} cores"
+    figures.save(picture, path, f"ResNet-50 with random weights, seven logits, random smooth images; {place}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs="+", default=[64, 112])
+    parser.add_argument("--images", type=int, nargs="+", default=[16, 8], help="at each size")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="of everything but autoattack; 0 for none of it"
+    )
+    parser.add_argument("--autoattack", type=int, nargs="*", default=[64], help="sizes of autoattack")
+    parser.add_argument("--autoattack-images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=100, help="of autoattack's gradient attacks")
+    parser.add_argument("--queries", type=int, default=5000, help="of autoattack's Square")
+    parser.add_argument("--out", type=Path, default=ROOT / "figures" / "bench")
+    parser.add_argument("--reference", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.reference:
+        return reference(arguments.reference)
+
+    rows = []
+    about = {"machine": machine(), "versions": versions(), "repeats": arguments.repeats}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    def write():
+        columns = ["work", "ours_seconds", "peer", "peer_seconds", "ratio", "required", "repeats"]
+        table = pd.DataFrame(rows, columns=columns).round(3)
+        table.to_csv(arguments.out / "attacks.csv", index=False)
+        (arguments.out / "attacks.json").write_text(json.dumps(about, indent=1) + "\n")
+        if table["peer"].isin(REQUIRED).any() or (table["peer"] == "pyautoattack").any():
+            draw(table, about, arguments.out / "attacks")
+
+    for size, n in zip(arguments.size, arguments.images, strict=True):
+        model, images = resnet(size), smooth_images(max(n, arguments.autoattack_images), size)
+        centre(model, images)
+        classifier = Classifier(model)
+        labels = classifier.predict(images)
+        if arguments.repeats:
+            rows += pgd_rows(classifier, images[:n], labels[:n], size, arguments.repeats)
+            write()
+        if size in arguments.autoattack:
+            n = arguments.autoattack_images
+            rows += autoattack_rows(classifier, images[:n], labels[:n], size, arguments)
+            write()
 
 
 if __name__ == "__main__":
