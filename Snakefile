@@ -61,7 +61,7 @@ rule prepare:
     input:
         "notebooks/01_preprocessing.ipynb",
         profile_path(NAME),
-        sources("preprocessing", "datasets", "study", "figures"),
+        sources("preprocessing", "decoding", "prepared", "datasets", "study", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
     params:

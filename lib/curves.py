@@ -120,7 +120,8 @@ def _grid(panels, columns):
 def _with_legend(figure, axes):
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left")
+    # Above the panels: inside, the one free corner is another one in every panel.
+    figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=len(unique))
     return figure
 
 

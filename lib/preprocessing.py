@@ -1,7 +1,10 @@
-"""From an image file to the uint8 RGB array that the models take, computed once and kept in a cache.
+"""From the images of an index to the uint8 RGB arrays that the models take, computed once and kept in a cache.
 
 Paper, section 3.2: resize to 224 x 224; chest x-rays first go through a contrast pipeline (Figure 1). The
 ResNet mean subtraction is the models' first layer and not done here.
+
+The pass that fills the cache looks at every image anyway, so it takes the records by which `lib.datasets.check`
+judges the set: no image is decoded twice.
 """
 
 import fcntl
@@ -9,6 +12,7 @@ import hashlib
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -19,40 +23,30 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import StudyError
+from lib.datasets.medmnist import stored_images
 from lib.datasets.registry import dataset_info
+from lib.decoding import TINY, Header, ImageError, decode, decode_towards, read_bytes, read_header
 
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
 
-_VERSION = 1  # part of the cache key: raise it when the same file would give other pixels
-_DIGEST = "S64"  # SHA-256 in hexadecimal digits
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Decode an image file to uint8 RGB of shape (H, W, 3).
-
-    Gray and palette images become RGB, CMYK JPEGs are converted, 16-bit samples are divided by 256. An alpha
-    channel is dropped, not composited (the RGBA x-rays of ChestX-ray14 are opaque), and EXIF orientation is
-    ignored. Raises StudyError if the file cannot be read or decoded in full.
-    """
-    return _decode(_read(path), path)
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read ({error.strerror}): get it again.") from error
-
-
-def _decode(data: bytes, path: str | Path, mode: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # an empty buffer, an absurd size in the header
-        image = None
-    if image is None:
-        raise StudyError(f"{path} ({len(data)} bytes) is damaged or not an image: get it again or delete it.")
-    return image
+_VERSION = 2  # part of the cache key: raise it when the same file would give other pixels or records
+_BLOCK = 256  # images whose bytes are held at once
+_TASK = 8  # images that a thread takes at once: threads that report each image wait for one another
+_RECORD = np.dtype(
+    [
+        ("done", "?"),
+        ("sha256", "S64"),
+        ("content", "S32"),
+        ("width", "i4"),
+        ("height", "i4"),
+        ("mode", "S8"),
+        ("format", "S8"),
+        ("flawed", "?"),
+        ("problem", "S12"),
+    ]
+)
+_UNKNOWN = {name: _RECORD[name].type() for name in _RECORD.names[1:]}
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -61,6 +55,8 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     A side that shrinks is averaged (cv2.INTER_AREA, no aliasing), a side that grows is interpolated (cubic).
     """
     height, width = image.shape[:2]
+    if height == width == size:
+        return image
     image = cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -103,7 +99,8 @@ def preprocess(
 
     Raises StudyError for an unknown data set or choice and for a file that cannot be decoded.
     """
-    return _preprocess(_read(path), path, size, _contrast(dataset, xray_contrast))
+    data = read_bytes(path)
+    return _preprocess(data, path, size, _contrast(dataset, xray_contrast), read_header(data))[0]
 
 
 def _contrast(dataset: str, xray_contrast: str) -> str:
@@ -112,16 +109,32 @@ def _contrast(dataset: str, xray_contrast: str) -> str:
     return xray_contrast if dataset_info(dataset).xray_contrast else "none"
 
 
-def _preprocess(data: bytes, path: str | Path, size: int, contrast: str) -> np.ndarray:
+def _preprocess(
+    data: bytes, path: str | Path, size: int, contrast: str, header: Header
+) -> tuple[np.ndarray, bool]:
+    """The image, and whether its data are flawed."""
     if contrast == "none":
-        return resize(_decode(data, path), size)
+        image, flawed = decode_towards(data, path, size, header)
+        return resize(image, size), flawed
     # Any depth: the 12 bits that some 16-bit x-rays use of 16 survive until min-max.
-    gray = _decode(data, path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    gray = decode(data, path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return _with_contrast(gray, size, contrast), False
+
+
+def _with_contrast(gray: np.ndarray, size: int, contrast: str) -> np.ndarray:
     if contrast == "before-resize":
         gray = resize(xray_stages(gray)["result"], size)
     else:
         gray = xray_stages(resize(gray, size))["result"]
     return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+
+
+def _preprocess_array(image: np.ndarray, size: int, contrast: str) -> np.ndarray:
+    """The same for an image that is stored as an array, uint8 (h, w) or (h, w, 3)."""
+    if contrast != "none":
+        return _with_contrast(image if image.ndim == 2 else image[..., 0], size, contrast)
+    image = resize(image, size)
+    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def load_images(
@@ -138,34 +151,75 @@ def load_images(
     so a change of any makes a new one. A call that is killed goes on where it was; a second process waits for
     the first. Everything under `cache_dir` may be deleted at any time.
 
-    Raises StudyError that names all images that cannot be decoded, after having tried every one.
+    Raises StudyError that names the images that cannot be used, after having tried every one.
     """
-    folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
-    return np.load(folder / "images.npy", mmap_mode="r")
+    images, records = images_and_records(index, dataset, size, cache_dir, xray_contrast)
+    bad = (records["problem"] != "").to_numpy()
+    if bad.any():
+        names = (index["path"][bad] + " (" + records["problem"][bad].to_numpy() + ")").tolist()
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise StudyError(f"{bad.sum()} of {len(index)} images are damaged: {', '.join(names[:20])}{more}.")
+    return images
 
 
-def data_fingerprint(
+def image_records(
     index: pd.DataFrame,
     dataset: str,
     size: int,
     cache_dir: str | Path,
     xray_contrast: XrayContrast = "before-resize",
-) -> str:
+) -> pd.DataFrame:
+    """What the pass over the images saw of each: one row per row of the index, in its order.
+
+    Columns: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of the preprocessed
+    pixels (equal: the network would see equal images; "" if not decoded); width and height in pixels, mode
+    (Pillow's name of what is stored) and format of the file (0 or "" if unknown); flawed, whether JPEG data have a
+    mistake that the decoder worked around; problem, "" when fine, else empty, unreadable, truncated, damaged or
+    tiny (a side under `lib.decoding.TINY` pixels). Never raises for a bad image.
+    """
+    return images_and_records(index, dataset, size, cache_dir, xray_contrast)[1]
+
+
+def images_and_records(
+    index: pd.DataFrame,
+    dataset: str,
+    size: int,
+    cache_dir: str | Path,
+    xray_contrast: XrayContrast = "before-resize",
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Images as from `load_images`, black where there is a problem, and the records of `image_records`."""
+    folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
+    records = np.load(folder / "records.npy")
+    texts = {
+        name: np.char.decode(records[name], "utf-8")
+        for name in _RECORD.names
+        if records[name].dtype.kind == "S"
+    }
+    table = pd.DataFrame({"image_id": index["image_id"].to_numpy()} | {
+        name: texts.get(name, records[name]) for name in _RECORD.names[1:]
+    })  # fmt: skip
+    return map_images(folder), table
+
+
+def map_images(folder: str | Path) -> np.ndarray:
+    """The array of a cache folder, memory-mapped read-only."""
+    return np.load(Path(folder) / "images.npy", mmap_mode="r")
+
+
+def data_fingerprint(index: pd.DataFrame, records: pd.DataFrame) -> str:
     """16 hexadecimal digits that stand for the data of a run, for its provenance.
 
     SHA-256 over image_id, label, split (if there is one) and content of every image file: the same for the
-    same bytes in any folder, row order or machine and with any preprocessing parameters. Those only say in
-    which cache to look for the digests of the files, which `load_images` takes while it decodes.
+    same bytes in any folder, row order or machine and with any preprocessing parameters. `records`: of the rows
+    of the index, in its order.
     """
-    folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
     rows = index[[column for column in ("image_id", "label", "split") if column in index]]
-    digests = pd.read_csv(folder / "index.csv", dtype=str, keep_default_na=False)["sha256"]
-    rows = rows.assign(sha256=digests.to_numpy()).sort_values("image_id")
+    rows = rows.assign(sha256=records["sha256"].to_numpy()).sort_values("image_id")
     return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()[:16]
 
 
 def _cached(index: pd.DataFrame, size: int, root: Path, contrast: str) -> Path:
-    """The folder with images.npy and index.csv (image_id, sha256) for these images; makes it if need be."""
+    """The folder with images.npy and records.npy for these images; makes it if need be."""
     if index.empty:
         raise StudyError("There are no images to load: the index is empty.")
     folder = root / f"{size}px-{contrast}-{_key(index)}"
@@ -181,22 +235,26 @@ def _cached(index: pd.DataFrame, size: int, root: Path, contrast: str) -> Path:
 def _key(index: pd.DataFrame) -> str:
     """What decides whether a cache may be used; from file attributes, as reading every file takes minutes."""
     key = hashlib.sha256(f"{_VERSION}\t{cv2.__version__}\n".encode())
+    files = {path: _attributes(path) for path in index["path"].unique()}
     for image_id, path in zip(index["image_id"], index["path"], strict=True):
-        try:
-            file = os.stat(path)
-        except OSError as error:
-            raise StudyError(f"{path} is in the index but cannot be read ({error.strerror}).") from error
-        key.update(f"{image_id}\t{os.path.abspath(path)}\t{file.st_size}\t{file.st_mtime_ns}\n".encode())
+        key.update(f"{image_id}\t{path}\t{files[path]}\n".encode())
     return key.hexdigest()[:16]
 
 
+def _attributes(path: str) -> str:
+    try:
+        file = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{os.path.abspath(path)}\t{file.st_size}\t{file.st_mtime_ns}"
+
+
 def _build(index: pd.DataFrame, size: int, contrast: str, folder: Path) -> None:
-    """Fill `<folder>.partial` and rename it when complete; an image is done once its digest is written."""
+    """Fill `<folder>.partial` and rename it when complete; an image is done once its record says so."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(exist_ok=True)
-    done = partial / "digests.npy"
-    if not done.exists():
-        shape = (len(index), size, size, 3)
+    shape = (len(index), size, size, 3)
+    if not (partial / "records.npy").exists():
         free = shutil.disk_usage(partial).free
         if math.prod(shape) > free:  # a memory map that meets a full disk kills the process
             raise StudyError(
@@ -204,33 +262,79 @@ def _build(index: pd.DataFrame, size: int, contrast: str, folder: Path) -> None:
                 f"{free / 1e9:.1f} GB are free: make room or choose another cache folder."
             )
         np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        np.save(partial / "new.npy", np.zeros(len(index), _DIGEST))
-        os.replace(partial / "new.npy", done)
-    images = np.load(partial / "images.npy", mmap_mode="r+")
-    digests = np.load(done, mmap_mode="r+")
-
-    def work(i: int) -> str:
-        try:
-            data = _read(paths[i])
-            images[i] = _preprocess(data, paths[i], size, contrast)
-        except StudyError as error:
-            return str(error)
-        digests[i] = hashlib.sha256(data).hexdigest().encode()
-        return ""
-
-    paths = index["path"].tolist()
-    todo = np.flatnonzero(digests == b"").tolist()
+        np.save(partial / "new.npy", np.zeros(len(index), _RECORD))
+        os.replace(partial / "new.npy", partial / "records.npy")
+    records = np.load(partial / "records.npy", mmap_mode="r+")
+    todo = np.flatnonzero(~records["done"])
     pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        bar = tqdm(pool.map(work, todo), f"images of {folder.parent.name}", total=len(todo), leave=False)
-        damaged = [error for error in bar if error]
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if damaged:
-        shutil.rmtree(partial)  # a file that is mended has another key
-        raise StudyError(f"{len(damaged)} of {len(index)} images are damaged:\n" + "\n".join(damaged))
-    images.flush()
-    rows = pd.DataFrame({"image_id": index["image_id"].to_numpy(), "sha256": digests.astype(str)})
-    rows.to_csv(partial / "index.csv", index=False)
+    with (
+        open(partial / "images.npy", "r+b") as file,
+        tqdm(total=len(todo), desc=f"images of {folder.parent.name}", leave=False) as bar,
+    ):
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+
+        def work(source: tuple[int, str | np.ndarray]) -> tuple:
+            row, image = source
+            examine = _examine_file if isinstance(image, str) else _examine_array
+            image, record = examine(image, size, contrast)
+            if image is not None:  # written, not mapped: a new page of a map costs more than the copy
+                os.pwrite(file.fileno(), np.ascontiguousarray(image), start + row * math.prod(shape[1:]))
+            return row, (True, *(record.get(name, default) for name, default in _UNKNOWN.items()))
+
+        try:
+            for block in _blocks(index, todo):
+                for done in pool.map(lambda part: list(map(work, part)), _parts(block, _TASK)):
+                    for row, record in done:
+                        records[row] = record
+                    bar.update(len(done))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    records.flush()
     partial.rename(folder)
-    (folder / "digests.npy").unlink()
+
+
+def _parts(items: list, n: int) -> Iterator[list]:
+    return (items[first : first + n] for first in range(0, len(items), n))
+
+
+def _blocks(index: pd.DataFrame, rows: np.ndarray) -> Iterator[list[tuple[int, str | np.ndarray]]]:
+    """Lists of (row, path of a file) or, where images are stored in one array file, of (row, image)."""
+    paths = index["path"].to_numpy()
+    if "stored_at" in index:
+        yield from stored_images(index, rows, _BLOCK)
+        return
+    yield from _parts([(int(row), paths[row]) for row in rows], _BLOCK)
+
+
+def _examine_file(path: str, size: int, contrast: str) -> tuple[np.ndarray | None, dict]:
+    """The preprocessed image of a file, or None, and its record."""
+    record = {}
+    try:
+        data = read_bytes(path)
+        header = read_header(data)
+        record = {"sha256": hashlib.sha256(data).hexdigest()} | vars(header)
+        image, flawed = _preprocess(data, path, size, contrast, header)
+        if 0 < min(header.width, header.height) < TINY:
+            raise ImageError("tiny", f"{path} has {header.width} x {header.height} pixels.")
+    except ImageError as error:
+        return None, record | {"problem": error.problem}
+    return image, record | {"content": _digest(image), "flawed": flawed}
+
+
+def _examine_array(image: np.ndarray, size: int, contrast: str) -> tuple[np.ndarray, dict]:
+    """The same for an image that is stored as an array."""
+    height, width = image.shape[:2]
+    record = {
+        "sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
+        "width": width,
+        "height": height,
+    }
+    image_size = _preprocess_array(image, size, contrast)
+    record |= {"mode": "L" if image.ndim == 2 else "RGB", "format": "NPZ", "content": _digest(image_size)}
+    return image_size, record
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:32]

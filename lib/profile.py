@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib import ROOT, StudyError
+from lib.datasets.registry import DATASETS
 
-Dataset = Literal["ham10000", "chestxray14", "eyepacs"]
+Dataset = Literal["ham10000", "chestxray14", "eyepacs", "dermamnist", "chestmnist", "retinamnist"]
 Variant = Literal["baseline", "attention", "attention-reference"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -38,6 +39,7 @@ class Split(Section):
     validation: Share = 0.15
     test: Share = 0.20
     seed: int = 0
+    official: bool = True  # take the published test split (or the whole published split) where there is one
     max_images: Positive | None = None  # a stratified subset of the data, for small machines
 
     @model_validator(mode="after")
@@ -170,6 +172,8 @@ class Profile(Section):
     def is_consistent(self):
         if (self.source == "phantom") != (self.phantom is not None):
             raise ValueError("a phantom section belongs to source: phantom, and only there")
+        if self.phantom and any(DATASETS[name].stands_for for name in self.datasets):
+            raise ValueError("there are phantoms of ham10000, chestxray14 and eyepacs only")
         for name in ("datasets", "variants", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} lists an entry twice")
@@ -180,7 +184,15 @@ class Profile(Section):
     @property
     def label(self) -> str:
         """What every output says about the data it came from."""
-        return "phantom data" if self.source == "phantom" else "original data"
+        if self.source == "phantom":
+            return "phantom data"
+        stand_ins = [bool(DATASETS[name].stands_for) for name in self.datasets]
+        label = "MedMNIST+ data" if all(stand_ins) else "original data"
+        label += " and MedMNIST+ data" if any(stand_ins) and not all(stand_ins) else ""
+        leaking = [DATASETS[name].short for name in self.datasets if DATASETS[name].leaks]
+        return label + (
+            f", {' and '.join(leaking)} with leaking split" if leaking and self.split.official else ""
+        )
 
     @property
     def backbone_title(self) -> str:
@@ -261,13 +273,23 @@ def _known_keys(parents) -> list[str]:
     return list(section.model_fields)
 
 
-def check(name: str, dataset: str = "") -> Profile:
-    """The profile, if it is valid and has this data set (or none is named); StudyError otherwise."""
+def check(name: str, dataset: str = "", data: str | Path = "") -> Profile:
+    """The profile, if it is valid and has this data set (or none is named) and there are data; else StudyError.
+
+    `data`: the folder of the original data, looked into if it is given and the profile needs it.
+    """
     profile = load_profile(name)
     if dataset and dataset not in profile.datasets:
         raise StudyError(
             f"Profile {profile.profile} has no data set {dataset!r}; it has {', '.join(profile.datasets)}."
         )
+    if data and profile.source == "original":
+        missing = [d for d in ([dataset] if dataset else profile.datasets) if not (ROOT / data / d).is_dir()]
+        if missing:
+            raise StudyError(
+                f"Profile {profile.profile} needs {', '.join(missing)} under {(ROOT / data).resolve()}, and there is "
+                f"no such folder: run ./reproduce data {' '.join(missing)}, or say with --data where they are."
+            )
     return profile
 
 

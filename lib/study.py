@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from lib import ROOT, StudyError, artifacts
 from lib.attacks import Classifier, make_attack
-from lib.datasets import DATASETS, check_no_leak, read_index, split_index, subset
+from lib.datasets import DATASETS, subset
 from lib.datasets.phantoms import write_phantoms
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
 from lib.models import build_classifier, parameter_counts
-from lib.preprocessing import data_fingerprint, load_images
+from lib.prepared import Prepared, Rows, prepare
 from lib.profile import load_profile
 from lib.training import set_determinism, train
 
@@ -77,48 +77,38 @@ class Study:
             "data": self.profile.label,
             "seed": self.seed,
             "data_fingerprint": self.fingerprint,
+            "excluded_images": self.index.attrs["excluded"],
         }
 
     # Data
 
     @cached_property
-    def index(self) -> pd.DataFrame:
-        """One row per image: image_id, path, label, class_name, group, split; nothing in two splits."""
+    def _data(self) -> Prepared:
         if self.profile.phantom:
             phantom = self.profile.phantom
             write_phantoms(self.dataset, self.raw, phantom.images, phantom.size, phantom.seed)
-        found = read_index(self.dataset, self.raw)
-        report = found.attrs["report"]
-        split = self.profile.split
-        index = split_index(found, split.seed, split.validation, split.test)
-        if split.max_images:
-            counts = index["split"].value_counts()
-            limits = {name: round(split.max_images * n / len(index)) for name, n in counts.items()}
-            index = subset(index, limits, split.seed)
-        check_no_leak(index)
-        index = index.reset_index(drop=True)
-        index.attrs["report"] = report
-        return index
-
-    @cached_property
-    def images(self) -> np.ndarray:
-        """All images in the index's order, uint8 (n, size, size, 3), memory-mapped."""
-        return load_images(self.index, *self._pixels)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names the content of the data: ids, labels, splits and bytes of every image."""
-        return data_fingerprint(self.index, *self._pixels)
+        settings = self.profile.split, self.profile.preprocessing
+        return prepare(self.dataset, self.raw, *settings, ROOT / "data" / "cache")
 
     @property
-    def _pixels(self):
-        settings = self.profile.preprocessing
-        return self.dataset, settings.image_size, ROOT / "data" / "cache", settings.xray_contrast
+    def index(self) -> pd.DataFrame:
+        """One row per usable image: image_id, path, label, class_name, group, split; nothing in two splits."""
+        return self._data.index
 
-    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def images(self) -> Rows:
+        """All images in the index's order, uint8 (n, size, size, 3), read from disk when asked for."""
+        return self._data.images
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the content of the data: ids, labels, splits and bytes of every image."""
+        return self._data.fingerprint
+
+    def split(self, name: str) -> tuple[Rows, np.ndarray]:
         """Images, uint8 (n, size, size, 3), and labels, int64 (n,), of train, validation or test."""
         rows = np.flatnonzero(self.index["split"] == name)
-        return self.images[rows], self.index["label"].to_numpy()[rows]
+        return Rows(self.images, rows), self.index["label"].to_numpy()[rows]
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
@@ -136,7 +126,9 @@ class Study:
     @cached_property
     def _data_key(self) -> str:
         return artifacts.key_of(
-            self.fingerprint, self.profile.preprocessing.model_dump(), artifacts.code_key("preprocessing")
+            self.fingerprint,
+            self.profile.preprocessing.model_dump(),
+            artifacts.code_key("preprocessing", "decoding"),
         )
 
     def model_key(self, variant: str) -> str:

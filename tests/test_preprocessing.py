@@ -17,7 +17,8 @@ from skimage.transform import downscale_local_mean
 import lib.preprocessing
 from lib import ROOT, StudyError
 from lib.datasets import read_index
-from lib.preprocessing import data_fingerprint, load_images, preprocess, read_image, resize, xray_stages
+from lib.decoding import decode, decode_towards, read_header, read_image
+from lib.preprocessing import data_fingerprint, image_records, load_images, preprocess, resize, xray_stages
 
 REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
 
@@ -81,8 +82,11 @@ def test_a_truncated_image_is_refused_and_named(tmp_path: Path, kind: str, keep:
     path = write(tmp_path / f"cut.{kind}", Image.fromarray(smooth(200, 200)))
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(StudyError, match=f"cut.{kind}.*damaged"):
+    with pytest.raises(StudyError, match=rf"cut.{kind}.*(empty|cut off|damaged)") as error:
         read_image(path)
+    assert error.value.problem == (
+        "empty" if keep == 0 else "damaged" if keep == 1 or (keep, kind) == (100, "jpg") else "truncated"
+    )
 
 
 def test_a_png_with_a_wrong_byte_is_refused(tmp_path: Path) -> None:
@@ -94,6 +98,47 @@ def test_a_png_with_a_wrong_byte_is_refused(tmp_path: Path) -> None:
         read_image(path)
     with pytest.raises(StudyError, match=r"nowhere\.png cannot be read"):
         read_image(tmp_path / "nowhere.png")
+
+
+@pytest.mark.parametrize(
+    "shape", [(448, 448), (450, 600), (900, 700), (1000, 3000), (1800, 2400), (447, 900)]
+)
+@pytest.mark.parametrize("quality", [75, 95])
+def test_a_large_jpeg_is_decoded_smaller_with_the_same_result(
+    tmp_path: Path, shape: tuple, quality: int
+) -> None:
+    """Within 2 gray levels on average of the full decode and area resampling: texture, sensor noise, an edge."""
+    rng = np.random.default_rng(0)
+    texture = gaussian_filter(rng.normal(size=(*shape, 3)), (4, 4, 0))
+    image = 128 + 40 * texture / texture.std() + rng.normal(size=texture.shape, scale=8)
+    image = np.uint8(np.clip(image, 0, 255))
+    image[shape[0] // 2 :, shape[1] // 3 :] //= 4
+    path = write(tmp_path / "large.jpg", Image.fromarray(image), quality=quality)
+    data = path.read_bytes()
+    less, flawed = decode_towards(data, path, 224, read_header(data))
+    assert not flawed
+    assert min(less.shape[:2]) >= 224
+    assert (less.size < image.size / 3) == (min(shape) >= 448)
+    full = resize(decode(data, path), 224).astype(int)
+    assert np.abs(resize(less, 224) - full).mean() < 2
+    half = data[: len(data) // 2]
+    with pytest.raises(StudyError, match="cut off"):
+        decode_towards(half, path, 224, read_header(half))
+
+
+def test_a_jpeg_with_a_mistake_is_decoded_and_said_to_be_flawed(tmp_path: Path) -> None:
+    """Wrong bits in the scan: most give other pixels and nothing else, some a code that does not exist."""
+    data = write(tmp_path / "whole.jpg", Image.fromarray(smooth(100, 100)), quality=90).read_bytes()
+    rng = np.random.default_rng(0)
+    flawed = 0
+    for _ in range(100):
+        wrong = bytearray(data)
+        wrong[rng.integers(len(data) // 2, len(data) - 2)] ^= 1 << rng.integers(8)
+        image, is_flawed = decode_towards(bytes(wrong), "wrong.jpg", 32, read_header(bytes(wrong)))
+        assert image.shape[2] == 3
+        flawed += is_flawed
+    assert 0 < flawed < 100
+    assert not decode_towards(data, "whole.jpg", 32, read_header(data))[1]
 
 
 def test_resize_averages_when_shrinking_and_interpolates_when_growing() -> None:
@@ -171,7 +216,7 @@ def test_preprocess_keeps_the_contrast_of_12_bits_in_16(tmp_path: Path) -> None:
 
 def make_index(folder: Path, n: int = 6) -> pd.DataFrame:
     """Images that differ in nothing but their names and pixels: not in length, not in time."""
-    images = [Image.fromarray(smooth(24, 30, seed=i)) for i in range(n)]
+    images = [Image.fromarray(smooth(32, 40, seed=i)) for i in range(n)]
     paths = [write(folder / f"i{i}.png", image, compress_level=0) for i, image in enumerate(images)]
     for path in paths:
         os.utime(path, (1e9, 1e9))
@@ -183,13 +228,13 @@ def make_index(folder: Path, n: int = 6) -> pd.DataFrame:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list:
     """The paths of all images decoded during a test."""
-    paths, decode = [], lib.preprocessing._decode
+    paths, examine = [], lib.preprocessing._examine_file
 
-    def record(data: bytes, path: str, *mode: int) -> np.ndarray:
+    def record(path: str, *arguments) -> tuple:
         paths.append(path)
-        return decode(data, path, *mode)
+        return examine(path, *arguments)
 
-    monkeypatch.setattr(lib.preprocessing, "_decode", record)
+    monkeypatch.setattr(lib.preprocessing, "_examine_file", record)
     return paths
 
 
@@ -214,42 +259,72 @@ def test_a_changed_file_parameter_or_order_never_gives_a_stale_image(tmp_path: P
     assert load_images(index, "chestxray14", 8, cache).shape == (6, 8, 8, 3)
     assert not (load_images(index, "chestxray14", 16, cache, "none") == first).all()
     np.testing.assert_array_equal(load_images(index.iloc[::-1], "chestxray14", 16, cache), first[::-1])
-    before = data_fingerprint(index, "chestxray14", 16, cache)
+    before = fingerprint(index, cache)
     one, two = (Path(path) for path in index["path"][:2])
     one.write_bytes(two.read_bytes())
     np.testing.assert_array_equal(load_images(index, "chestxray14", 16, cache), first[[1, 1, 2, 3, 4, 5]])
-    assert data_fingerprint(index, "chestxray14", 16, cache) != before
+    assert fingerprint(index, cache) != before
+
+
+def fingerprint(index: pd.DataFrame, cache: Path, size: int = 16) -> str:
+    return data_fingerprint(index, image_records(index, "chestxray14", size, cache))
 
 
 def test_fingerprint_stands_for_content_labels_and_splits_and_nothing_else(tmp_path: Path) -> None:
     index, cache = make_index(tmp_path / "raw"), tmp_path / "cache"
-    fingerprint = data_fingerprint(index, "ham10000", 16, cache)
-    assert len(fingerprint) == 16
+    first = fingerprint(index, cache)
+    assert len(first) == 16
     shutil.copytree(tmp_path / "raw", tmp_path / "elsewhere", copy_function=shutil.copyfile)
     elsewhere = index.assign(path=index["path"].str.replace("raw", "elsewhere"))
     for other in (elsewhere, index.iloc[::-1], elsewhere.assign(note="any")):
-        assert data_fingerprint(other, "ham10000", 8, tmp_path / "cache2") == fingerprint
+        assert fingerprint(other, tmp_path / "cache2", 8) == first
     changed = [index.assign(label=1), index.assign(split="train"), index.iloc[:5]]
     changed.append(index.assign(path=index["path"].to_numpy()[::-1]))
-    assert len({data_fingerprint(other, "ham10000", 16, cache) for other in changed} | {fingerprint}) == 5
+    assert len({fingerprint(other, cache) for other in changed} | {first}) == 5
 
 
-def test_all_damaged_images_are_named_at_once_and_nothing_is_kept(tmp_path: Path, decoded: list) -> None:
+def test_all_damaged_images_are_named_at_once_and_recorded(tmp_path: Path, decoded: list) -> None:
     index, cache = make_index(tmp_path / "raw"), tmp_path / "cache"
     Path(index["path"][1]).write_bytes(b"")
     Path(index["path"][4]).write_bytes(b"no image")
-    with pytest.raises(StudyError, match="2 of 6 images are damaged") as error:
+    Path(index["path"][2]).unlink()
+    with pytest.raises(StudyError, match="3 of 6 images are damaged") as error:
         load_images(index, "ham10000", 16, cache)
     assert len(decoded) == 6
-    assert [f"i{i}.png" in str(error.value) for i in range(6)] == [False, True, False, False, True, False]
-    assert [path.name for path in (cache / "ham10000").iterdir() if path.is_dir()] == []
-    good = index.drop([1, 4])
-    assert load_images(good, "ham10000", 16, cache).shape == (4, 16, 16, 3)
-    Path(good["path"][0]).unlink()
-    with pytest.raises(StudyError, match=r"i0.png is in the index but cannot be read"):
-        load_images(good, "ham10000", 16, cache)
+    assert [f"i{i}.png" in str(error.value) for i in range(6)] == [False, True, True, False, True, False]
+    records = image_records(index, "ham10000", 16, cache)
+    assert len(decoded) == 6
+    assert records["problem"].tolist() == ["", "empty", "unreadable", "", "damaged", ""]
+    good = index.drop([1, 2, 4])
+    assert load_images(good, "ham10000", 16, cache).shape == (3, 16, 16, 3)
     with pytest.raises(StudyError, match="index is empty"):
         load_images(good.iloc[:0], "ham10000", 16, cache)
+
+
+def test_records_say_what_the_files_are(tmp_path: Path) -> None:
+    big = RGB.resize((64, 48))
+    files = {
+        "rgb.jpg": (big, {}, "RGB", "JPEG"),
+        "twin.png": (big, {}, "RGB", "PNG"),
+        "twin2.png": (big, {"compress_level": 0}, "RGB", "PNG"),
+        "alpha.png": (RGBA.resize((64, 48)), {}, "RGBA", "PNG"),
+        "deep.png": (Image.fromarray(np.full((48, 64), 999, np.uint16)), {}, "I;16", "PNG"),
+        "palette.png": (big.quantize(9), {}, "P", "PNG"),
+        "cmyk.jpg": (big.convert("CMYK"), {}, "CMYK", "JPEG"),
+        "gray.jpg": (big.convert("L"), {}, "L", "JPEG"),
+    }
+    paths = [write(tmp_path / "raw" / name, image, **options) for name, (image, options, *_) in files.items()]
+    index = pd.DataFrame(
+        {"image_id": [path.stem for path in paths], "path": list(map(str, paths)), "label": 0}
+    )
+    records = image_records(index, "ham10000", 32, tmp_path / "cache")
+    assert records["image_id"].tolist() == index["image_id"].tolist()
+    assert (records[["width", "height"]] == [64, 48]).all(axis=None)
+    assert records[["mode", "format"]].to_numpy().tolist() == [list(file[2:]) for file in files.values()]
+    assert (records["problem"] == "").all()
+    assert records["sha256"].nunique() == len(files)
+    assert records["content"][1] == records["content"][2]
+    assert records["content"].nunique() == len(files) - 1
 
 
 KILLED = """
@@ -257,14 +332,15 @@ import os, sys
 os.cpu_count = lambda: 2
 import pandas as pd
 import lib.preprocessing as preprocessing
-read, count = preprocessing._read, 0
-def read_some(path):
+preprocessing._BLOCK, preprocessing._TASK = 4, 2
+examine, count = preprocessing._examine_file, 0
+def examine_some(*arguments):
     global count
     count += 1
     if count > 12:
         os.kill(os.getpid(), 9)
-    return read(path)
-preprocessing._read = read_some
+    return examine(*arguments)
+preprocessing._examine_file = examine_some
 preprocessing.load_images(pd.read_csv(sys.argv[1]), "ham10000", 16, sys.argv[2])
 """
 

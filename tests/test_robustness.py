@@ -7,6 +7,8 @@ from test_attacks import CLASSES, SIZE, convolutional, linear_problem
 
 from lib import StudyError
 from lib.attacks import Classifier, make_attack, trust
+from lib.attacks.base import Attack
+from lib.attacks.gradient_attacks import GradientAttack
 from lib.robustness import robust_accuracy, transfer
 
 GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
@@ -93,6 +95,28 @@ def test_search_changes_no_figure(classifier, data, norm):
     assert 0 < long_way[3] < 0.8
     assert (curve(search).to_numpy() <= long_way + 1e-9).all()
     assert (curve(search).to_numpy() >= long_way - 0.05).all()
+
+
+def test_going_on_from_larger_budgets_saves_steps_and_hides_nothing(classifier, data, monkeypatch):
+    """One step from what fell at the next larger budget: fewer gradients in all, and nobody stands who fell without."""
+    images, labels = data
+    steps, advance = [], Attack.advance
+
+    def counted(self, classifier, program, problem, state, done, more):
+        steps.append(len(problem) * more)
+        return advance(self, classifier, program, problem, state, done, more)
+
+    monkeypatch.setattr(Attack, "advance", counted)
+    with_it = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID)
+    cost = sum(steps)
+    steps.clear()
+    monkeypatch.setattr(GradientAttack, "nudged", lambda self: None)
+    without = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID)
+    assert cost < sum(steps)
+    assert not (with_it.correct & ~without.correct).any()
+    # An attack without gradients must not be helped by any.
+    assert make_attack("square").nudged() is None
+    assert make_attack("cw", norm="l2").nudged() is None
 
 
 def test_single_steps_are_tried_at_every_budget(classifier, data):

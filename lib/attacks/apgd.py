@@ -18,6 +18,7 @@ from lib.attacks.base import (
     likeliest_target,
     random_in_ball,
 )
+from lib.attacks.gradient_attacks import long_step
 from lib.attacks.losses import LOSSES, TARGETED
 from lib.attacks.norms import L2, Linf, per_image
 
@@ -100,6 +101,9 @@ class APGD(Attack):
             "shorter": np.int32(max(int(0.03 * self.steps), 1)),
             "shortest": np.int32(max(int(0.06 * self.steps), 1)),
         }
+
+    def nudged(self):
+        return long_step(self)
 
     def begin(self, problem, x, seed):
         n = len(x)

@@ -11,6 +11,7 @@ import numpy as np
 from lib.attacks.apgd import APGDCE, APGDT
 from lib.attacks.base import Attack, checked_problem, fallen
 from lib.attacks.fab import FABT
+from lib.attacks.gradient_attacks import long_step
 from lib.attacks.gradients import as_classifier
 from lib.attacks.square import Square
 
@@ -30,6 +31,9 @@ class AutoAttack(Attack):
     queries: int = 5000
     target_classes: int = 9
     state: str | None = None
+
+    def nudged(self):
+        return long_step(self)
 
     def ensemble(self):
         """The attacks, in order."""

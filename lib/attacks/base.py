@@ -162,6 +162,13 @@ class Attack:
         """Scalars that the program is given; they can change without a new compilation."""
         return {}
 
+    def nudged(self):
+        """An attack of a step or two that goes on from an image which fell at a larger budget; None for none.
+
+        It only ever adds to what the attack itself finds, so it must know no more of the model than the attack.
+        """
+        return None
+
     def with_(self, **changes):
         """A copy with other numbers."""
         return replace(self, **changes)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import StudyError
+from lib.datasets.findings import Findings, raise_first_error
+from lib.datasets.labels import IMAGE_SUFFIXES, scan_labels, text_of, without_suffix
+from lib.datasets.medmnist import read_medmnist
 from lib.datasets.registry import DatasetInfo, dataset_info
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+OFFICIAL_TRAIN_LIST = "train_val_list.txt"  # of NIH; what is not test is train, so that it is only compared
 
 
 def read_index(dataset: str, root: str | Path) -> pd.DataFrame:
@@ -16,44 +18,79 @@ def read_index(dataset: str, root: str | Path) -> pd.DataFrame:
 
     Columns: image_id (file name without extension), path, label (int64, order of `DATASETS[...].classes`),
     class_name, group (patient or lesion), for eyepacs also grade (0 to 4), and official_split ("train" or
-    "test") where the official NIH test list is there.
+    "test") where the official NIH test list is there. MedMNIST+ sets: see `lib.datasets.medmnist.read_medmnist`.
 
     Images may lie in any folders below (Kaggle's copies nest them), with extension .jpg, .jpeg or .png in any
     case; hidden files, `__MACOSX` and folders of masks are passed over. A partial download is no error:
     `index.attrs["report"]` counts labelled rows, found images, missing_files (row without a file),
     unlabelled_files (file without a row), duplicate_files (a second file of the same name, not used) and
-    duplicate_rows (repeated in the label file, used once).
+    duplicate_rows (repeated in the label file, used once). `index.attrs["dataset"]` is the name of the set.
 
-    Raises StudyError if the folder, the label file or every image is missing, or a row cannot be understood.
+    Raises StudyError if the folder, the label file or every image is missing, or for the first thing in the label
+    file or the official lists that is an error by the rules of `lib.datasets.check`. Opens no image.
     """
     info = dataset_info(dataset)
-    folder = Path(root) / dataset
-    if not folder.is_dir():
-        raise StudyError(f"There is no folder {folder}. {how_to_get(info)}")
-    files = list_files(folder)
-    labels = read_labels(info, find_label_file(info, folder, files))
-    duplicate_rows = int(labels.duplicated().sum())
-    labels = _unique_ids(labels.drop_duplicates(), info)
-    images, duplicate_files = _images_by_id(files)
+    if info.stands_for:
+        index = read_medmnist(info, Path(root) / dataset)
+        index.attrs["dataset"] = dataset
+        return index
+    index, findings = survey(info, Path(root) / dataset)
+    raise_first_error(findings, dataset)
+    return index
 
-    labels["path"] = _key(labels["image_id"]).map(images)
-    index = labels.dropna(subset="path").sort_values("image_id", ignore_index=True)
+
+def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `read_index` gives, without the rows that have errors, and all findings (`lib.datasets.findings`).
+
+    Opens no image. Raises nothing: the index may be empty.
+    """
+    found = Findings()
+    nothing = pd.DataFrame(columns=["image_id", "path", "label", "class_name", "group"])
+    nothing.attrs = {"dataset": info.name, "report": {}}
+    if not folder.is_dir():
+        found.add("no folder", detail=f"There is no folder {folder}. {how_to_get(info)}")
+        return nothing, found.table()
+    files = list_files(folder)
+    texts = [path for path in files if not path.lower().endswith(IMAGE_SUFFIXES)]
+    label_files = [path for name in info.label_files for path in find(texts, name)]
+    if not label_files:
+        names = " or ".join(info.label_files)
+        detail = f"There is no label file {names} under {folder}. {how_to_get(info)}"
+        found.add("no label file", detail=detail)
+        return nothing, found.table()
+    found.add("other label file", file=label_files[1:], detail=f"{label_files[0]} is used")
+    labels, findings = scan_labels(info, label_files[0])
+    found.extend(findings)
+    if labels.empty:  # an error finding says why
+        return nothing, found.table()
+
+    images, duplicate_files = _images_by_name(files, found)
+    labels = labels.join(images.set_index("key"), on="key")
+    missing, where = labels["path"].isna(), {"file": label_files[0]}
+    found.add("missing file", image_id=labels["image_id"][missing], row=labels["row"][missing], **where)
+    cased = ~missing & (labels["name"] != labels["image_id"])
+    found.add("name in another case", image_id=labels["image_id"][cased], file=labels["path"][cased])
+    unlabelled = images[~images["key"].isin(labels["key"])]
+    found.add("unlabelled file", image_id=unlabelled["name"], file=unlabelled["path"])
+    labels = _with_official_split(info, labels, texts, found)
+    index = labels[~missing & labels["label"].notna()].sort_values("image_id", ignore_index=True)
     if index.empty:
-        raise StudyError(
-            f"None of the {len(labels)} images of the label file is under {folder}. {how_to_get(info)}"
-        )
-    index = _add_official_split(index, info, files)
+        none = f"None of the {len(labels)} images of the label file is under {folder}. {how_to_get(info)}"
+        found.add("no image", detail=none)
     first = ["image_id", "path", "label", "class_name", "group"]
-    index = index[first + [column for column in index if column not in first]]
+    index = index[[*first, *(column for column in ("grade", "official_split") if column in index)]]
+    index = index.astype({column: "int64" for column in ("label", "grade") if column in index})
+    findings = found.table()
+    index.attrs["dataset"] = info.name
     index.attrs["report"] = {
         "labelled": len(labels),
         "found": len(index),
-        "missing_files": len(labels) - len(index),
-        "unlabelled_files": len(images.keys() - set(_key(labels["image_id"]))),
+        "missing_files": int(missing.sum()),
+        "unlabelled_files": len(unlabelled),
         "duplicate_files": duplicate_files,
-        "duplicate_rows": duplicate_rows,
+        "duplicate_rows": int((findings["kind"] == "repeated row").sum()),
     }
-    return index
+    return index, findings
 
 
 def how_to_get(info: DatasetInfo) -> str:
@@ -72,7 +109,7 @@ def list_files(folder: Path) -> list[str]:
             for name in folders
             if not _passed_over(name) and os.path.realpath(os.path.join(where, name)) not in seen
         )
-        found += [os.path.join(where, name) for name in names if not name.startswith(".")]
+        found += [f"{where}{os.sep}{name}" for name in names if not name.startswith(".")]
     return sorted(found)
 
 
@@ -81,117 +118,70 @@ def _passed_over(folder_name: str) -> bool:
     return name.startswith(".") or name == "__macosx" or "mask" in name or "segmentation" in name
 
 
-def _find(files: list[str], name: str) -> str | None:
-    """The file of that name, any case; the one nearest to the top if there are several."""
-    matches = [path for path in files if os.path.basename(path).lower() == name.lower()]
-    return min(matches, key=lambda path: (path.count(os.sep), path), default=None)
+def find(files: list[str], name: str) -> list[str]:
+    """The files of that name, in any case; the one nearest to the top first."""
+    matches = [path for path in files if _name(path).lower() == name.lower()]
+    return sorted(matches, key=lambda path: (path.count(os.sep), path))
 
 
-def find_label_file(info: DatasetInfo, folder: Path, files: list[str]) -> str:
-    """Path of the label file under any of its names; StudyError if there is none."""
-    for name in info.label_files:
-        if path := _find(files, name):
-            return path
-    names = " or ".join(info.label_files)
-    raise StudyError(f"There is no label file {names} under {folder}. {how_to_get(info)}")
+def _name(path: str) -> str:
+    return path.rpartition(os.sep)[2]
 
 
-def read_table(path: str, columns: list[str]) -> pd.DataFrame:
-    """The named columns of a text table, as stripped strings.
+def _images_by_name(files: list[str], found: Findings) -> tuple[pd.DataFrame, int]:
+    """The image files as path, name (without extension) and key (in small letters), one per key; number of others."""
+    paths = [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
+    names = [without_suffix(_name(path)) for path in paths]
+    images = pd.DataFrame({"path": paths, "name": names}, dtype=str)
+    images["key"] = images["name"].str.lower()
+    second = images["key"].duplicated()
+    used = images[~second]
+    others = images[second].join(used.set_index("key")["path"].rename("first"), on="key")
+    sizes = others[["path", "first"]].map(_size)
+    same = sizes["path"] == sizes["first"]
+    for kind, which in (("second file", same), ("other second file", ~same)):
+        detail = others["first"][which] + " is used"
+        found.add(kind, image_id=others["name"][which], file=others["path"][which], detail=detail)
+    return used, len(others)
 
-    Takes commas, semicolons or tabs, with or without byte-order mark. StudyError if the file cannot be read
-    or a column is missing.
-    """
+
+def _size(path: str) -> int:
     try:
-        # Fields are not converted: pandas would read the id "001" as 1 and the text "NA" as missing.
-        options = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        table = pd.read_csv(path, sep=max(",;\t", key=header.count), **options)
-    except (OSError, ValueError) as error:  # ValueError: also pandas' ParserError and bad UTF-8
-        raise StudyError(f"The label file {path} cannot be read ({error}): get it again.") from error
-    table.columns = table.columns.str.strip()
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise StudyError(
-            f"The label file {path} has no column {', '.join(map(repr, missing))}, only "
-            f"{', '.join(map(repr, table.columns))}: get the original file."
-        )
-    return table[columns].apply(lambda column: column.str.strip())
+        return os.stat(path).st_size
+    except OSError:  # a link to nowhere
+        return -1
 
 
-def read_labels(info: DatasetInfo, path: str) -> pd.DataFrame:
-    """The label file as image_id, label, class_name, group and, for eyepacs, grade; one row per row.
-
-    Raises StudyError naming the first row whose id, group or label cannot be understood.
-    """
-    rows = read_table(path, list(info.columns.values()))
-    rows = rows.rename(columns={column: role for role, column in info.columns.items()})
-    labels = pd.DataFrame({"image_id": rows["image"].map(_without_suffix)})
-    if info.name == "ham10000":
-        label, group = rows["label"].map({name: i for i, name in enumerate(info.classes)}), rows["group"]
-    elif info.name == "chestxray14":
-        known = rows["label"].map(lambda text: set(text.split("|")) <= set(info.findings))
-        positive = rows["label"].map(lambda text: "Pneumothorax" in text.split("|"))
-        label, group = positive.astype(float).where(known), rows["group"]
-    else:
-        labels["grade"] = rows["label"].map({str(grade): grade for grade in range(5)})
-        label = (labels["grade"] >= 2).astype(float).where(labels["grade"].notna())
-        group = rows["image"].map(_without_suffix).str.extract(r"^(.+)_(?:left|right)$", expand=False)
-    for what, bad in (
-        ("no image name", labels["image_id"] == ""),
-        (f"no {info.group}", group.isna() | (group == "")),
-        (f"an unknown {info.columns['label']!r}", label.isna()),
-    ):
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            raise StudyError(
-                f"{path}: row {row + 2} has {what}: {rows.iloc[row].to_dict()}; "
-                "correct it or get the file again."
-            )
-    labels["label"] = label.astype("int64")
-    labels["class_name"] = labels["label"].map(dict(enumerate(info.classes)))
-    labels["group"] = group
-    return labels.astype({"grade": "int64"}) if "grade" in labels else labels
+def _with_official_split(
+    info: DatasetInfo, labels: pd.DataFrame, files: list[str], found: Findings
+) -> pd.DataFrame:
+    """The labels with a column `official_split`, if the official test list is there; what it does not name is train."""
+    if not info.official_test_list:
+        return labels
+    test_lists, train_lists = find(files, info.official_test_list), find(files, OFFICIAL_TRAIN_LIST)
+    if not test_lists:
+        found.add("no test list", file=train_lists[:1])
+        return labels
+    paths = test_lists[:1] + train_lists[:1]
+    lists = [_listed(path, found) for path in paths]
+    for path, listed in zip(paths, lists, strict=True):
+        found.add("listed without a row", image_id=listed[~listed.isin(labels["key"])], file=path)
+    test = labels["key"].isin(lists[0])
+    if not test.any():
+        found.add("no listed image", file=paths[0], detail="it names no image of the label file")
+    train = labels["key"].isin(lists[1]) if len(lists) > 1 else ~test
+    found.add("in both lists", image_id=labels["image_id"][test & train], file=paths[-1])
+    found.add("in no list", image_id=labels["image_id"][~test & ~train], file=paths[-1])
+    patients = set(labels["group"][test]) & set(labels["group"][~test])
+    detail = [f"{info.group} {patient!r} is on both sides" for patient in sorted(patients)]
+    found.add("patient in both lists", file=paths[0], detail=detail)
+    return labels.assign(official_split=test.map({True: "test", False: "train"}))
 
 
-def _unique_ids(labels: pd.DataFrame, info: DatasetInfo) -> pd.DataFrame:
-    clash = _key(labels["image_id"]).duplicated()
-    if clash.any():
-        name = labels.loc[clash, "image_id"].iloc[0]
-        raise StudyError(
-            f"The label file of {info.name} names image {name!r} twice with different labels or groups: "
-            "get the original file."
-        )
-    return labels
-
-
-def _without_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def _key(image_ids: pd.Series) -> pd.Series:
-    """What files and rows are matched by: file systems and unpackers differ about case."""
-    return image_ids.str.lower()
-
-
-def _images_by_id(files: list[str]) -> tuple[dict[str, str], int]:
-    images, duplicates = {}, 0
-    for path in files:
-        stem, suffix = os.path.splitext(os.path.basename(path))
-        if suffix.lower() in IMAGE_SUFFIXES:
-            duplicates += stem.lower() in images
-            images.setdefault(stem.lower(), path)
-    return images, duplicates
-
-
-def _add_official_split(index: pd.DataFrame, info: DatasetInfo, files: list[str]) -> pd.DataFrame:
-    """Add `official_split` if the official test list is there; what it does not name is train."""
-    path = info.official_test_list and _find(files, info.official_test_list)
-    if not path:
-        return index
-    names = Path(path).read_text(encoding="utf-8-sig").split()
-    test = {_without_suffix(name).lower() for name in names}
-    is_test = _key(index["image_id"]).isin(test)
-    return index.assign(official_split=is_test.map({True: "test", False: "train"}))
+def _listed(path: str, found: Findings) -> pd.Series:
+    try:
+        text = text_of(Path(path).read_bytes(), path, found)
+    except OSError as error:
+        found.add("unreadable file", file=path, detail=f"it cannot be read ({error.strerror})")
+        text = ""
+    return pd.Series([without_suffix(name).lower() for name in text.split()], dtype=str).drop_duplicates()

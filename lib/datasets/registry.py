@@ -35,9 +35,11 @@ class DatasetInfo:
     official_test_list: str = ""
     files: tuple[dict, ...] = ()
     archives: tuple[str, ...] = ()
+    megabytes: int = 0
     by_hand: str = ""
     stands_for: str = ""
     split_note: str = ""
+    leaks: bool = False
     label_column: int | None = None
 
 

@@ -21,14 +21,16 @@ def split_index(
 
     `validation` and `test` are fractions of the images. Where the data set has an official split (column
     `official_split`) and images of its test part are there, these are the test split, and `validation` is
-    taken from the rest in the same proportion to train; `use_official=False` ignores it. Classes are
-    stratified as far as groups allow, see `_assign`. Raises StudyError if a fraction is impossible or a split
-    would be empty.
+    taken from the rest in the same proportion to train; one that names validation images too is taken whole.
+    `use_official=False` ignores it. Classes are stratified as far as groups allow, see `_assign`. Raises StudyError
+    if a fraction is impossible or a split would be empty.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise StudyError(
             f"Split fractions validation={validation} and test={test} must be positive and sum to below 1."
         )
+    if use_official and "official_split" in index and (index["official_split"] == "validation").any():
+        return _without_empty(index.assign(split=index["official_split"]))
     counts = pd.crosstab(index["group"], index["label"])  # (groups, classes), groups sorted
     fractions = {"train": 1 - validation - test, "validation": validation, "test": test}
     split = pd.Series("test", index=counts.index)
@@ -38,14 +40,17 @@ def split_index(
         del fractions["test"]
     split[free] = _assign(counts[free].to_numpy(), fractions, np.random.default_rng(seed))
 
-    result = index.assign(split=index["group"].map(split))
-    empty = [name for name in SPLITS if not (result["split"] == name).any()]
+    return _without_empty(index.assign(split=index["group"].map(split)))
+
+
+def _without_empty(index: pd.DataFrame) -> pd.DataFrame:
+    empty = [name for name in SPLITS if not (index["split"] == name).any()]
     if empty:
         raise StudyError(
-            f"{len(index)} images of {len(counts)} groups are too few for a split: "
+            f"{len(index)} images of {index['group'].nunique()} groups are too few for a split: "
             f"{' and '.join(empty)} would be empty; add images or change the split fractions."
         )
-    return result
+    return index
 
 
 def _assign(counts: np.ndarray, fractions: dict[str, float], rng: np.random.Generator) -> np.ndarray:
@@ -76,25 +81,40 @@ def _assign(counts: np.ndarray, fractions: dict[str, float], rng: np.random.Gene
     return names[assigned]
 
 
-def check_no_leak(index: pd.DataFrame) -> dict[str, int]:
-    """Count images and groups per split and the groups in two splits; StudyError unless the latter is 0.
+def check_no_leak(index: pd.DataFrame, content: np.ndarray | None = None) -> dict[str, int]:
+    """Count images and groups per split and what is in two splits; StudyError unless the latter is nothing.
 
-    Returns e.g. {"images": 100, "groups": 70, "images in train": 65, "groups in train": 40, ...,
-    "groups in two splits": 0}.
+    `content`: digests of the images' pixels, in the order of the index, for the proof that no image is in two
+    splits under two names. Returns e.g. {"images": 100, "groups": 70, "images in train": 65, "groups in train": 40,
+    ..., "groups in two splits": 0, "identical images in two splits": 0}.
     """
-    splits_of = index.groupby("group")["split"].nunique()
-    leaks = splits_of.index[splits_of > 1]
+    leaks = _in_two_splits(index, index["group"].to_numpy())
     if len(leaks):
         raise StudyError(
             f"{len(leaks)} groups (patients or lesions) are in two splits, the first is {leaks[0]!r}: "
             "make the splits with split_index."
         )
     per_split = index.groupby("split")["group"].agg(["size", "nunique"])
-    proof = {"images": len(index), "groups": len(splits_of)}
+    proof = {"images": len(index), "groups": index["group"].nunique()}
     for name in per_split.index:
         proof[f"images in {name}"] = int(per_split.loc[name, "size"])
         proof[f"groups in {name}"] = int(per_split.loc[name, "nunique"])
-    return proof | {"groups in two splits": len(leaks)}
+    proof["groups in two splits"] = len(leaks)
+    if content is not None:
+        twins = _in_two_splits(index, content)
+        if len(twins):
+            names = index.loc[content == twins[0], "image_id"].tolist()
+            raise StudyError(
+                f"{len(twins)} images are in two splits under different names, the first is {' = '.join(names)}: "
+                "run ./reproduce data check, and leave out the official split."
+            )
+        proof["identical images in two splits"] = len(twins)
+    return proof
+
+
+def _in_two_splits(index, what):
+    splits_of = index["split"].groupby(what).nunique()
+    return splits_of.index[splits_of > 1]
 
 
 def subset(index: pd.DataFrame, n: int | Mapping[str, int], seed: int) -> pd.DataFrame:

@@ -13,10 +13,8 @@ gradient's, as its limit is.
 
 import argparse
 import importlib
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,13 +29,24 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+
+from machine import machine, timed, versions  # noqa: E402
 
 from lib.attacks import Classifier, make_attack  # noqa: E402
 from lib.robustness import robust_accuracy  # noqa: E402
 
 GRID = (0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CLASSES, STEPS = 7, 20
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "foolbox",
+    "adversarial-robustness-toolbox",
+    "cleverhans",
+    "pyautoattack",
+    "torch",
+)
 REQUIRED = {"foolbox": 3.0, "art": 3.0, "cleverhans": 1.0}
 
 
@@ -135,19 +144,6 @@ def peers_pgd(model, images, labels):
         except ImportError as error:
             print(f"{name} is left out: {error}")
     return found
-
-
-def timed(works, repeats):
-    """Median seconds of functions, run in turn so that a busy machine is busy for all."""
-    seconds = {name: [] for name in works}
-    for work in works.values():
-        work()
-    for _ in range(repeats):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def one_step(classifier, images, labels, repeats):
@@ -360,41 +356,6 @@ def art_autoattack(model, x, y, epsilon, numbers):
     return lambda: torch.tensor(attack.generate(x.numpy(), y.numpy()))
 
 
-def machine():
-    """What the times depend on, in words."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        processor = names[0] if names else processor
-    about = {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
-    if meminfo.exists():
-        about["memory_gib"] = round(int(meminfo.read_text().split()[1]) / 2**20)
-    return about
-
-
-def versions():
-    """Versions of the libraries that were timed, for those that are there."""
-    packages = (
-        "tensorflow",
-        "keras",
-        "foolbox",
-        "adversarial-robustness-toolbox",
-        "cleverhans",
-        "pyautoattack",
-        "torch",
-    )
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def draw(table, about, path):
     """Times faster than each peer, a panel of bars per work, with the floor that was asked for."""
     import matplotlib.pyplot as plt
@@ -444,8 +405,8 @@ def main():
     )
     parser.add_argument("--autoattack", type=int, nargs="*", default=[64], help="sizes of autoattack")
     parser.add_argument("--autoattack-images", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=100, help="of autoattack's gradient attacks")
-    parser.add_argument("--queries", type=int, default=5000, help="of autoattack's Square")
+    parser.add_argument("--steps", type=int, default=30, help="of autoattack's gradient attacks")
+    parser.add_argument("--queries", type=int, default=500, help="of autoattack's Square")
     parser.add_argument("--out", type=Path, default=ROOT / "figures" / "bench")
     parser.add_argument("--reference", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -453,7 +414,7 @@ def main():
         return reference(arguments.reference)
 
     rows = []
-    about = {"machine": machine(), "versions": versions(), "repeats": arguments.repeats}
+    about = {"machine": machine(), "versions": versions(*PACKAGES), "repeats": arguments.repeats}
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     def write():

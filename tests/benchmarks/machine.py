@@ -1,0 +1,46 @@
+"""What the benchmarks share: the clock, and what the times depend on."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def timed(works, repeats):
+    """Median seconds of functions, run in turn so that a busy machine is busy for all, after one warm-up."""
+    seconds = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(repeats):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def machine():
+    """What the times depend on, in words."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), processor)
+    about = {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
+    if meminfo.exists():
+        about["memory_gib"] = round(int(meminfo.read_text().split()[1]) / 2**20)
+    return about
+
+
+def versions(*packages):
+    """Versions of the packages that are there."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,143 @@
+"""MedMNIST+ files made up in the publishers' form: labels, splits, and images read as a stream."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import StudyError
+from lib.datasets import DATASETS
+from lib.datasets.medmnist import read_medmnist, stored_images
+from lib.prepared import original, prepare
+from lib.preprocessing import images_and_records, resize, xray_stages
+from lib.profile import Preprocessing, Split
+
+COUNTS = {"train": 30, "val": 9, "test": 12}
+COLUMNS = {"dermamnist": 1, "chestmnist": 14, "retinamnist": 1}
+
+
+def write(folder: Path, name: str, size: int = 40, **changes) -> dict[str, np.ndarray]:
+    """`<folder>/<name>/<name>_224.npz` as MedMNIST+ writes it, compressed; returns its arrays."""
+    rng = np.random.default_rng(0)
+    colour = () if name == "chestmnist" else (3,)
+    highest = {"dermamnist": 7, "chestmnist": 2, "retinamnist": 5}[name]
+    arrays = {}
+    for part, n in COUNTS.items():
+        arrays[f"{part}_images"] = rng.integers(0, 256, (n, size, size, *colour), dtype=np.uint8)
+        arrays[f"{part}_labels"] = rng.integers(0, highest, (n, COLUMNS[name]), dtype=np.uint8)
+    arrays |= changes
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / name / f"{name}_224.npz", **arrays)
+    return arrays
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_index_has_the_published_labels_and_splits(tmp_path: Path, name: str) -> None:
+    arrays = write(tmp_path, name)
+    index = read_medmnist(DATASETS[name], tmp_path / name)
+    assert index["official_split"].value_counts().to_dict() == {"train": 30, "validation": 9, "test": 12}
+    assert index["image_id"].is_unique
+    published = np.concatenate([arrays[f"{part}_labels"] for part in COUNTS])
+    expected = {
+        "dermamnist": lambda: published[:, 0],
+        "chestmnist": lambda: published[:, 7],  # the eighth of the fourteen findings, pneumothorax
+        "retinamnist": lambda: published[:, 0] >= 2,
+    }[name]()
+    np.testing.assert_array_equal(index["label"], expected)
+    assert (index["class_name"] == np.array(DATASETS[name].classes)[index["label"]]).all()
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_images_are_preprocessed_as_files_are(tmp_path: Path, name: str) -> None:
+    arrays = write(tmp_path, name)
+    index = read_medmnist(DATASETS[name], tmp_path / name).sample(frac=1, random_state=0)
+    images, records = images_and_records(index, name, 32, tmp_path / "cache")
+    for image, place in zip(images, index["stored_at"], strict=True):
+        member, i = place.split("/")
+        source = arrays[member][int(i)]
+        if name == "chestmnist":
+            source = np.repeat(xray_stages(source)["result"][..., None], 3, axis=2)
+        np.testing.assert_array_equal(image, resize(source, 32))
+    assert (records["problem"] == "").all()
+    assert (records[["width", "height"]] == 40).all(axis=None)
+    assert records["content"].nunique() == len(index)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.sets(st.integers(0, 50), min_size=1), block=st.integers(1, 40))
+def test_any_rows_come_out_of_the_stream_once_each(tmp_path_factory, rows: set, block: int) -> None:
+    folder = tmp_path_factory.getbasetemp() / "stream"
+    if not folder.exists():
+        write(folder, "dermamnist")
+    index = read_medmnist(DATASETS["dermamnist"], folder / "dermamnist")
+    blocks = list(stored_images(index, np.array(sorted(rows)), block))
+    assert max(len(pairs) for pairs in blocks) <= block
+    found = dict(pair for pairs in blocks for pair in pairs)
+    assert sorted(found) == sorted(rows)
+    assert sum(len(pairs) for pairs in blocks) == len(rows)
+    with np.load(folder / "dermamnist" / "dermamnist_224.npz") as arrays:
+        for row, image in found.items():
+            member, i = index["stored_at"][row].split("/")
+            np.testing.assert_array_equal(image, arrays[member][int(i)])
+
+
+def test_the_published_split_is_taken_whole_unless_told_otherwise(tmp_path: Path) -> None:
+    write(tmp_path, "retinamnist")
+    settings_ = Preprocessing(image_size=32)
+    data = prepare("retinamnist", tmp_path, Split(), settings_, tmp_path / "cache")
+    assert data.index["split"].value_counts().to_dict() == {"train": 30, "validation": 9, "test": 12}
+    assert data.index.attrs["proof"]["identical images in two splits"] == 0
+    own = prepare("retinamnist", tmp_path, Split(official=False), settings_, tmp_path / "cache")
+    assert own.index["split"].value_counts().to_dict() != {"train": 30, "validation": 9, "test": 12}
+    with np.load(tmp_path / "retinamnist" / "retinamnist_224.npz") as arrays:
+        np.testing.assert_array_equal(original(data.index.iloc[31]), arrays["val_images"][1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"val_labels": np.zeros((8, 1), np.uint8)}, "val has 9 images but labels of shape"),
+        ({"val_labels": np.full((9, 1), 7, np.uint8)}, "none of akiec"),
+        ({"test_images": np.zeros((12, 40, 40, 3), "float32")}, "test_images has shape .* float32"),
+        ({"train_images": np.zeros((30, 40), np.uint8)}, "train_images has shape"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(tmp_path: Path, changes: dict, words: str) -> None:
+    write(tmp_path, "dermamnist", **changes)
+    with pytest.raises(StudyError, match=words):
+        read_medmnist(DATASETS["dermamnist"], tmp_path / "dermamnist")
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_one_sentence(tmp_path_factory, data) -> None:
+    """Cut off or with other bytes: refused by the index or by the stream's checksums, or it changed nothing."""
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    arrays = write(folder, "chestmnist")
+    path = folder / "chestmnist" / "chestmnist_224.npz"
+    whole = path.read_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        path.write_bytes(whole[:at])
+    else:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :])
+    index, pairs, error = None, [], ""
+    try:
+        index = read_medmnist(DATASETS["chestmnist"], folder / "chestmnist")
+        pairs = [pair for block in stored_images(index, np.arange(len(index)), 16) for pair in block]
+    except StudyError as refused:
+        error = str(refused)
+    if error:
+        assert "chestmnist_224.npz" in error
+        return
+    assert len(pairs) == sum(COUNTS.values())
+    for row, image in pairs:
+        member, i = index["stored_at"][row].split("/")
+        np.testing.assert_array_equal(image, arrays[member][int(i)])
+
+
+def test_a_missing_file_is_said_with_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"\./reproduce data chestmnist"):
+        read_medmnist(DATASETS["chestmnist"], tmp_path)
