@@ -133,12 +133,24 @@ def test_eyepacs_grades_become_two_classes_and_eyes_share_a_patient(tmp_path: Pa
 @pytest.mark.parametrize(
     ("dataset", "rows", "words"),
     [
-        ("ham10000", [HAM_ROWS[0], ["HAM_1", "I1", "melanoma", "", "", "", ""]], ["row 2", "'dx'", "melanoma"]),
+        (
+            "ham10000",
+            [HAM_ROWS[0], ["HAM_1", "I1", "melanoma", "", "", "", ""]],
+            ["row 2", "'dx'", "melanoma"],
+        ),
         ("ham10000", [HAM_ROWS[0], HAM_ROWS[1], ["", "I1", "mel", "", "", "", ""]], ["row 3", "no lesion"]),
         ("ham10000", [HAM_ROWS[0], ["HAM_1", "", "mel", "", "", "", ""]], ["row 2", "no image name"]),
-        ("ham10000", [HAM_ROWS[0], *([f"HAM_{i}", "I1", "mel", "", "", "", ""] for i in "12")], ["'I1'", "twice"]),
+        (
+            "ham10000",
+            [HAM_ROWS[0], *([f"HAM_{i}", "I1", "mel", "", "", "", ""] for i in "12")],
+            ["'I1'", "twice"],
+        ),
         ("ham10000", [["image", "dx"], ["a", "b"]], ["'image_id', 'lesion_id'", "'image', 'dx'"]),
-        ("chestxray14", [NIH_ROWS[0], ["1_0.png", "Effusion|pneumothorax", "0", "1", "", ""]], ["Finding Labels"]),
+        (
+            "chestxray14",
+            [NIH_ROWS[0], ["1_0.png", "Effusion|pneumothorax", "0", "1", "", ""]],
+            ["Finding Labels"],
+        ),
         ("eyepacs", [KAGGLE_ROWS[0], ["1_left", "5"]], ["row 2", "'level'"]),
         ("eyepacs", [KAGGLE_ROWS[0], ["1_left", ""]], ["row 2", "'level'"]),
         ("eyepacs", [KAGGLE_ROWS[0], ["1", "0"]], ["row 2", "no patient"]),

@@ -7,7 +7,9 @@ Severities and rules (the kinds of findings stand in `lib.datasets.findings`):
   text); more than 5 % of the images excluded; a class without images; identical images in two parts of the
   official split; rows missing from the label file while their images are there.
 - excluded: the image is left out. It is empty, unreadable, truncated, damaged or tiny. Or it is identical to an image
-  with another label: one of the labels is wrong and nothing says which, so that all of them are left out.
+  with another label: one of the labels is wrong and nothing says which, so that all of them are left out. Or
+  it is identical to an image in a later part of the published split of a MedMNIST+ set (train, validation, test),
+  whose arrays nobody can correct.
 - note: nothing is lost. Other spellings and formats are understood; rows without images and images without rows
   (a partial download, an unlabelled test set) are not used. Identical images with the same label are kept, and
   their groups are made one, so that they end up in one split.
@@ -32,6 +34,7 @@ from lib import ROOT, StudyError, preprocessing
 from lib.datasets.findings import Findings, counts, errors, raise_first_error, summarise
 from lib.datasets.readers import read_index, survey
 from lib.datasets.registry import DatasetInfo, dataset_info
+from lib.datasets.splits import SPLITS
 
 MOST_EXCLUDED = 0.05  # of the images found
 FORMATS = {"ham10000": "JPEG", "chestxray14": "PNG", "eyepacs": "JPEG"}  # as published
@@ -137,15 +140,21 @@ def check_images(index: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
         bad = images[images["problem"] == problem]
         found.add(problem, image_id=bad["image_id"], file=bad["path"])
 
-    usable = images[images["problem"] == ""]
+    usable = images[images["problem"] == ""].copy()
     same = usable.groupby("content")
+    first, last = (same["image_id"].transform(which) for which in ("first", "last"))
+    usable["twin"] = first.where(first != usable["image_id"], last)
     twins = same["image_id"].transform("size") > 1
     doubtful = same["label"].transform("nunique") > 1
     _add_twins("contradictory label", usable[doubtful], found)
     _add_twins("identical images", usable[twins & ~doubtful], found)
     if "official_split" in usable:
-        leaking = same["official_split"].transform("nunique") > 1
-        _add_twins("leaking image", usable[leaking & ~doubtful], found)
+        leaking = (same["official_split"].transform("nunique") > 1) & ~doubtful
+        if info.stands_for:  # nobody can delete an image from an array file
+            part = usable["official_split"].map(list(SPLITS).index)
+            leaking &= part < part.groupby(usable["content"]).transform("max")
+            doubtful |= leaking
+        _add_twins("leaking copy" if info.stands_for else "leaking image", usable[leaking], found)
     usable = usable[~doubtful]
 
     lost, unlabelled = images[~images["image_id"].isin(usable["image_id"])], report.get("unlabelled_files", 0)
@@ -166,10 +175,9 @@ def _excluded(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_twins(kind: str, images: pd.DataFrame, found: Findings) -> None:
-    """One finding per image, which names another one of the same content."""
-    first, last = (images.groupby("content")["image_id"].transform(which) for which in ("first", "last"))
-    twin = first.where(first != images["image_id"], last)
-    found.add(kind, image_id=images["image_id"], file=images["path"], detail="the same pixels as " + twin)
+    """One finding per image, which names its twin, another one of the same content."""
+    detail = "the same pixels as " + images["twin"]
+    found.add(kind, image_id=images["image_id"], file=images["path"], detail=detail)
 
 
 def _merged(groups: pd.Series, content: np.ndarray) -> pd.Index:
@@ -188,6 +196,7 @@ def _note_storage(info: DatasetInfo, index: pd.DataFrame, records: pd.DataFrame,
     mode, form, wide, high = (records[name].to_numpy() for name in ("mode", "format", "width", "height"))
     gray = np.isin(mode, GRAY + DEEP)
     kinds = {kind: np.isin(mode, modes) for kind, modes in NOTED_MODES.items()}
+    kinds["flawed data"] = records["flawed"].to_numpy(bool)
     if info.xray_contrast:
         kinds["colour image"] = ~gray & ~np.isin(mode, ("", "P", "PA"))
     else:

@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
     "damaged": Kind("excluded", "a file that cannot be decoded or is no image", "left out"),
     "tiny": Kind("excluded", "an image with a side under 32 pixels", "left out"),
     "contradictory label": Kind("excluded", "equal images with different labels", "all left out"),
+    "leaking copy": Kind("excluded", "equal to an image of a later part of the published split", "left out"),
     # What is handled
     "missing file": Kind("note", "a row without an image, as in a partial download", "not used"),
     "unlabelled file": Kind("note", "an image without a row", "not used"),
@@ -73,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "absent column": Kind("note", "a column of the publisher's file is not there", "not needed"),
     "name in another case": Kind("note", "file and row write an image's name in another case", "matched"),
     "name with other ending": Kind("note", "a name with an ending, or without, unlike published", "matched"),
+    "flawed data": Kind("note", "JPEG data with a mistake that decoders work around", "look at it"),
     "alpha channel": Kind("note", "an image with transparency", "its colours are used"),
     "16 bits": Kind("note", "an image of 16 bits", "reduced to 8"),
     "palette": Kind("note", "an image with a palette", "its colours are used"),
