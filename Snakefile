@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from lib import StudyError
+from lib.artifacts import listing
 from lib.profile import check, profile_path
 
 NAME = str(config.get("profile", "quick"))
@@ -23,8 +24,13 @@ NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
 def sources(*modules):
     """The files of these modules and packages of lib."""
     paths = [Path("lib", module) for module in modules]
-    files = [file for path in paths for file in [path.with_suffix(".py"), *sorted(path.rglob("*.py"))]]
+    files = [file for path in paths for file in [path.with_suffix(".py"), *sorted(path.rglob("*.py")), *sorted(path.rglob("*.yaml"))]]
     return [str(file) for file in files if file.exists()]
+
+
+def raw_files(dataset):
+    """What the data set's folder holds: more of a partial download, or an exchanged file, starts the study anew."""
+    return listing(Path(DATA) / dataset) if PROFILE.source == "original" else ""
 
 
 # A finished stage is a marker under data/runs, which git ignores: a fresh clone runs the whole study although
@@ -66,6 +72,7 @@ rule prepare:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
     params:
         **stage("01_preprocessing"),
+        files=lambda wildcards: raw_files(wildcards.dataset),
     priority: 20  # so that no data set's chain is left to run alone at the end
     threads: PROFILE.threads or workflow.cores
     benchmark:

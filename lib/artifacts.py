@@ -50,6 +50,26 @@ def key_of(*parts) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def listing(folder: Path) -> str:
+    """A fingerprint of the names, sizes and times of all files under a folder; of nothing if there is none."""
+    lines, folders, seen = [], [os.path.abspath(folder)], set()
+    while folders:
+        here = folders.pop()
+        if (real := os.path.realpath(here)) in seen or not os.path.isdir(here):  # a link may lead in a circle
+            continue
+        seen.add(real)
+        for entry in os.scandir(here):
+            if entry.is_dir():
+                folders.append(entry.path)
+                continue
+            try:
+                file = entry.stat()
+            except FileNotFoundError:  # a link to nowhere
+                continue
+            lines.append(f"{entry.path}\t{file.st_size}\t{file.st_mtime_ns}")
+    return key_of("\n".join(sorted(lines)))
+
+
 @functools.cache
 def code_key(*modules: str) -> str:
     """Fingerprint of the code in `lib` that makes an artifact, blind to comments, docstrings and layout.
@@ -60,6 +80,7 @@ def code_key(*modules: str) -> str:
     parts = []
     for module in modules:
         package = ROOT / "lib" / module
+        parts += [path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.yaml"))]
         for path in sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):

@@ -4,7 +4,7 @@ All functions read data frames and nothing else; the rules stand here in words (
 verdict in the claims table.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,8 @@ RULES = {
     "C5": "Epochs until training stopped. Testable only with the paper's limit of 300 epochs and patience of 40; "
     "reproduced if more than half of the runs stop between 60 and 90.",
     "C6": "Difference of the mean rank correlation of clean and attacked Grad-CAM, paired by image. Reproduced if "
-    "its 95 % interval excludes 0, else inconclusive: the paper shows pictures, not numbers. (Two training runs of "
-    "one network may differ as much.)",
+    "its 95 % interval excludes 0, else inconclusive: the paper shows pictures, not numbers. (The interval is "
+    "over images; two training runs of one network may differ as much.)",
     "S1": "Attention minus baseline when the attack goes through the softmax output, less the same when it goes "
     "through the logits, in points, averaged over the typical budgets and paired by image; the headline attack if it "
     "was run both ways, else PGD. Gain overstated through the softmax if its 95 % interval lies above 0, understated "
@@ -62,15 +62,16 @@ RULES = {
 }
 
 
-def inactive_attention(clean_accuracy: pd.DataFrame) -> list[str]:
-    """Data sets on which gamma is at or below 0 in every kept attention model.
+def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, str]:
+    """For data sets on which gamma is at or below 0 in kept attention models: in how many, such as "2 of 3 runs".
 
     The block multiplies a feature map that is never negative by gamma, and a ReLU follows: once gamma is at
     or below 0 the branch gives zeros and gets no gradient, so it stays off, and what is left of the variant
-    is max-pooling and dropout.
+    is max-pooling and dropout. (Not so for a feature layer whose values can be negative.)
     """
-    gamma = clean_accuracy[clean_accuracy["variant"] == "attention"].groupby("dataset")["gamma"].max()
-    return list(gamma.index[gamma <= 0])
+    attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
+    off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
+    return {name: f"{row['sum']} of {row['size']} runs" for name, row in off.iterrows() if row["sum"]}
 
 
 def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits") -> pd.DataFrame:
@@ -155,14 +156,14 @@ def ledger(
     headline: tuple[str, str, str],
     protocol: bool,
     label: str,
-    inactive: Collection[str] = (),
+    inactive: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, verdict, rule.
 
     `headline`: attack, norm and output of the attack that C1 and C2 are judged on. `resnet50_percent`: the
     block's share of ResNet-50's parameters (C4). `protocol`: whether training ran with the paper's 300 epochs
     and patience of 40 (C5). `label`: the data, said in every verdict on them. `inactive`: data sets on which
-    the attention branch is off in every kept model, see `inactive_attention`.
+    the attention branch is off in some kept models, see `inactive_attention`; no claim is then judged.
     """
     curve = compare(outcomes, *headline)
     rows = []
@@ -179,8 +180,9 @@ def ledger(
             _gradcam(shifts[shifts["dataset"] == dataset]) | {"dataset": dataset},
         ]
     for row in rows:
-        if row["claim"] in ("C1", "C2", "C3", "C6", "S1") and row["dataset"] in inactive:
-            row["verdict"] = f"{UNTESTABLE}: the attention branch is off, gamma <= 0 ({label})"
+        if row["claim"] in ("C1", "C2", "C3", "C6", "S1") and row["dataset"] in (inactive or {}):
+            runs = inactive[row["dataset"]]
+            row["verdict"] = f"{UNTESTABLE}: the attention branch is off in {runs}, gamma <= 0 ({label})"
         elif row["verdict"] == UNTESTABLE:
             row["verdict"] += f" ({label})"
         else:

@@ -45,14 +45,14 @@ class SoftAttention(layers.Layer):
     rows only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here.
     TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
     forward, with oneDNN, nor backward, so that the public code's input gradients are wrong there.)
-    Both forms have 9 c K + K weights, and the formula one more for gamma.
+    Both forms have 9 c K + K weights, and the formula one more for gamma, which `train_gamma=False` fixes.
     """
 
-    def __init__(self, maps=16, gamma=0.01, form="formula", **kwargs):
+    def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, **kwargs):
         super().__init__(**kwargs)
         if form not in ("formula", "reference"):
             raise ValueError(f"form must be 'formula' or 'reference', got {form!r}")
-        self.maps, self.initial_gamma, self.form = maps, gamma, form
+        self.maps, self.initial_gamma, self.form, self.train_gamma = maps, gamma, form, train_gamma
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -62,7 +62,10 @@ class SoftAttention(layers.Layer):
         self.bias = self.add_weight(shape=(self.maps,), initializer="zeros", name="bias")
         self.gamma = (
             self.add_weight(
-                shape=(), initializer=keras.initializers.Constant(self.initial_gamma), name="gamma"
+                shape=(),
+                initializer=keras.initializers.Constant(self.initial_gamma),
+                trainable=self.train_gamma,
+                name="gamma",
             )
             if formula
             else None
@@ -98,7 +101,12 @@ class SoftAttention(layers.Layer):
         return tuple(input_shape), (*input_shape[:-1], self.maps)
 
     def get_config(self):
-        return super().get_config() | {"maps": self.maps, "gamma": self.initial_gamma, "form": self.form}
+        return super().get_config() | {
+            "maps": self.maps,
+            "gamma": self.initial_gamma,
+            "form": self.form,
+            "train_gamma": self.train_gamma,
+        }
 
 
 def build_classifier(
@@ -109,6 +117,9 @@ def build_classifier(
     `baseline`: global average pooling, dense, softmax. `attention`: the soft attention block; its output
     and its input, each 2 x 2 max-pooled, concatenated; ReLU; dropout; global average pooling; dense;
     softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
+
+    Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
+    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`.
 
     Initial weights depend on `seed` alone, and those of the backbone are the same for all variants.
     Raises StudyError when a weights file is missing or does not fit, or the download of weights fails.
@@ -136,9 +147,7 @@ def _baseline_head(features, settings, variant, seed):
 
 
 def _attention_head(features, settings, variant, seed):
-    form = "reference" if variant == "attention-reference" else "formula"
-    block = SoftAttention(settings.attention_maps, settings.gamma, form, name="soft_attention")
-    weighted, _ = block(features)
+    weighted = features if variant == "pooling" else _attended(features, settings, variant)
     # Datta et al.'s code pads here ("same"); with 7 x 7 maps the alternative drops a row and a column.
     pool = {"pool_size": 2, "padding": "same"}
     x = layers.Concatenate(name="concatenate")(
@@ -148,8 +157,21 @@ def _attention_head(features, settings, variant, seed):
         ]
     )
     x = layers.ReLU(name="relu")(x)
-    x = layers.Dropout(settings.dropout, seed=seed, name="dropout")(x)
+    rate = 0.0 if variant == "attention-no-dropout" else settings.dropout
+    x = layers.Dropout(rate, seed=seed, name="dropout")(x)
     return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _attended(features, settings, variant):
+    block = SoftAttention(
+        settings.attention_maps,
+        gamma=0.0 if variant == "frozen" else settings.gamma,
+        form="reference" if variant == "attention-reference" else "formula",
+        train_gamma=variant != "frozen",
+        name="soft_attention",
+    )
+    weighted, _ = block(features)
+    return weighted
 
 
 def _backbone(settings: ModelSettings, inputs):

@@ -67,7 +67,7 @@ def prepare(
     cache = Path(cache_dir) / dataset
     settings = [split.model_dump(), preprocessing.model_dump()]
     code = artifacts.code_key("datasets", "preprocessing", "decoding", "prepared")
-    key = artifacts.key_of(dataset, settings, listing(Path(root) / dataset), code)
+    key = artifacts.key_of(dataset, settings, artifacts.listing(Path(root) / dataset), code)
     path = cache / f"index-{key}.csv"
 
     def make(temporary):
@@ -124,23 +124,3 @@ def original(row: pd.Series) -> np.ndarray:
 TEXTS = dict.fromkeys(
     ["image_id", "path", "class_name", "group", "official_split", "stored_at", "split"], str
 )
-
-
-def listing(folder: Path) -> str:
-    """A fingerprint of the names, sizes and times of all files under a folder; of nothing if there is none."""
-    lines, folders, seen = [], [os.path.abspath(folder)], set()
-    while folders:
-        here = folders.pop()
-        if (real := os.path.realpath(here)) in seen or not os.path.isdir(here):  # a link may lead in a circle
-            continue
-        seen.add(real)
-        for entry in os.scandir(here):
-            if entry.is_dir():
-                folders.append(entry.path)
-                continue
-            try:
-                file = entry.stat()
-            except FileNotFoundError:  # a link to nowhere
-                continue
-            lines.append(f"{entry.path}\t{file.st_size}\t{file.st_mtime_ns}")
-    return artifacts.key_of("\n".join(sorted(lines)))

@@ -9,6 +9,7 @@ judges the set: no image is decoded twice.
 
 import fcntl
 import hashlib
+import importlib.metadata
 import math
 import os
 import shutil
@@ -23,6 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import StudyError
+from lib.artifacts import code_key
 from lib.datasets.medmnist import stored_images
 from lib.datasets.registry import dataset_info
 from lib.decoding import TINY, Header, ImageError, decode, decode_towards, read_bytes, read_header
@@ -30,7 +32,9 @@ from lib.decoding import TINY, Header, ImageError, decode, decode_towards, read_
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
 
-_VERSION = 2  # part of the cache key: raise it when the same file would give other pixels or records
+_MADE_WITH = [
+    f"{name} {importlib.metadata.version(name)}" for name in ("opencv-python-headless", "simplejpeg")
+]
 _BLOCK = 256  # images whose bytes are held at once
 _TASK = 8  # images that a thread takes at once: threads that report each image wait for one another
 _RECORD = np.dtype(
@@ -234,7 +238,7 @@ def _cached(index: pd.DataFrame, size: int, root: Path, contrast: str) -> Path:
 
 def _key(index: pd.DataFrame) -> str:
     """What decides whether a cache may be used; from file attributes, as reading every file takes minutes."""
-    key = hashlib.sha256(f"{_VERSION}\t{cv2.__version__}\n".encode())
+    key = hashlib.sha256("\t".join([*_MADE_WITH, code_key("preprocessing", "decoding")]).encode())
     files = {path: _attributes(path) for path in index["path"].unique()}
     for image_id, path in zip(index["image_id"], index["path"], strict=True):
         key.update(f"{image_id}\t{path}\t{files[path]}\n".encode())

@@ -16,7 +16,7 @@ from lib import ROOT, StudyError
 from lib.datasets.registry import DATASETS
 
 Dataset = Literal["ham10000", "chestxray14", "eyepacs", "dermamnist", "chestmnist", "retinamnist"]
-Variant = Literal["baseline", "attention", "attention-reference"]
+Variant = Literal["baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -190,9 +190,7 @@ class Profile(Section):
         label = "MedMNIST+ data" if all(stand_ins) else "original data"
         label += " and MedMNIST+ data" if any(stand_ins) and not all(stand_ins) else ""
         leaking = [DATASETS[name].short for name in self.datasets if DATASETS[name].leaks]
-        return label + (
-            f", {' and '.join(leaking)} with leaking split" if leaking and self.split.official else ""
-        )
+        return label + (f", {' and '.join(leaking)} with leaking split" if leaking else "")
 
     @property
     def backbone_title(self) -> str:

@@ -52,7 +52,9 @@ def robust_accuracy(
 
     The search goes downwards from the largest budget: success is found in a few steps, what succeeds is shrunk as
     far as it still does, and a step from there often succeeds at the next budget too (`Attack.nudged`). Only where
-    it fails the whole attack is run, so that each image costs about one attack that fails.
+    it fails the whole attack is run, so that each image costs about one attack that fails. At every budget the table
+    thus speaks of the attack and what the search adds to it. An image that stands at the largest budget may have been
+    missed there for want of a gradient, so attacks that follow one try it at every smaller budget too.
     Raises StudyError for budgets that are not above 0, repeated ids, and whatever the attack refuses.
     """
     classifier = as_classifier(model)
@@ -156,6 +158,9 @@ class Search:
         self.attack_at(rows, self.level[rows] - 1)
         if getattr(self.attack, "minimal", False):
             return
+        if self.attack.nudged() is not None:
+            for level in range(len(self.grid) - 1):
+                self.attack_at(np.flatnonzero(self.level == len(self.grid)), level)
         rows = rows[(self.level[rows] < len(self.grid)) & (self.level[rows] > 0)]
         while len(rows):
             before = self.level[rows]

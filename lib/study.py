@@ -295,10 +295,13 @@ class Study:
         def make(temporary):
             model, _ = self.trained(variant)
             clean, labels = self.pixels(chosen), chosen["label"].to_numpy()
-            attack = self.attack(self.examined())
-            adversarial = attack(
-                self.classifier(variant), clean, labels, evaluation.gradcam_epsilon, seed=self.seed
+            entry = self.examined()
+            # All steps on every image: one that left at its first mistake would be perturbed less than the others.
+            attack, classifier = (
+                self.attack(entry).with_(leave=False),
+                self.classifier(variant, entry.through),
             )
+            adversarial = attack(classifier, clean, labels, evaluation.gradcam_epsilon, seed=self.seed)
             both = [clean, np.asarray(adversarial)]
             probabilities = np.stack([model.predict_on_batch(x) for x in both], axis=1)
             arrays = {

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lib import StudyError
 from lib.attacks import ATTACKS, Classifier, apply_patch, make_attack, make_patch
+from lib.attacks.base import checked_problem
 from lib.attacks.gradients import logits_model
 
 SIZE, CLASSES = 12, 4
@@ -135,6 +136,61 @@ def test_mi_fgsm_is_dongs_algorithm(classifier, images, labels):
         x = np.clip(x + 4.0 / 10 * np.sign(g), 0, 255)
     ours = make_attack("mi_fgsm", leave=False)(classifier, images, labels, 4.0)
     assert np.mean(np.abs(ours - x) <= 1e-4) >= 0.999
+
+
+def apgd_by_hand(classifier, images, labels, epsilon, n):
+    """The last iterates of algorithm 1 of Croce and Hein 2020a on the cross-entropy, L-inf, from the images, and how
+    often a step size was halved, in the order of the authors' code."""
+
+    def loss_and_gradient(x):
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = classifier.network(x, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return loss.numpy(), tape.gradient(loss, x).numpy()
+
+    def inside(x):
+        return np.clip(np.clip(x, images - epsilon, images + epsilon), 0, 255)
+
+    period, least, less = max(int(0.22 * n), 1), max(int(0.06 * n), 1), max(int(0.03 * n), 1)
+    x = previous = best = images
+    loss, gradient = loss_and_gradient(x)
+    best_loss, best_gradient, losses = loss.copy(), gradient.copy(), [loss]
+    size = np.full((len(x), 1, 1, 1), 2 * epsilon, "float32")
+    checked_loss, halved, halvings, since = best_loss.copy(), np.ones(len(x), bool), 0, 0
+    for i in range(n):
+        momentum, previous = x - previous, x
+        a = 0.75 if i else 1.0
+        x = inside(x + a * (inside(x + size * np.sign(gradient)) - x) + (1 - a) * momentum)
+        loss, gradient = loss_and_gradient(x)
+        losses.append(loss)
+        better = (loss > best_loss)[:, None, None, None]
+        best_loss = np.maximum(loss, best_loss)
+        best, best_gradient = np.where(better, x, best), np.where(better, gradient, best_gradient)
+        since += 1
+        if since == period and i + 1 < n:
+            rises = np.sum([losses[-k] > losses[-k - 1] for k in range(1, period + 1)], axis=0)
+            halve = (rises <= 0.75 * period) | (~halved & (checked_loss >= best_loss))
+            checked_loss, halved, where = best_loss.copy(), halve, halve[:, None, None, None]
+            size = np.where(where, size / 2, size)
+            x, gradient = np.where(where, best, x), np.where(where, best_gradient, gradient)
+            halvings += halve.sum()
+            since, period = 0, max(period - less, least)
+    return x, halvings
+
+
+def test_apgd_is_algorithm_1_also_after_its_steps_were_halved(classifier, images, labels):
+    n, epsilon = 30, 100.0
+    attack = make_attack("apgd_ce", steps=n, leave=False)
+    problem = checked_problem(classifier, images, labels, epsilon)
+    ours = attack.attempt(classifier, problem, images, False, 0)
+    by_hand, halvings = apgd_by_hand(classifier, images, labels, epsilon, n)
+    assert halvings > 2 * len(images)
+    agree = (np.abs(ours - by_hand) < 1e-2).mean(axis=(1, 2, 3))
+    # A sign that flips where the gradient is all but 0 sends a pixel, and then its image, another way.
+    assert np.median(agree) > 0.99
+    assert agree.mean() > 0.9
 
 
 @pytest.mark.parametrize("name", GRADIENT_ATTACKS)

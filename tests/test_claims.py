@@ -20,7 +20,7 @@ def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,), attack=
     return pd.DataFrame(rows, columns=columns)
 
 
-def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=()):
+def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=None):
     predictions = table[table["epsilon"] == 0]
     histories = pd.DataFrame(
         [("d", v, 0, e + 1) for v in ("baseline", "attention") for e in range(epochs)],
@@ -87,7 +87,7 @@ def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
 
 def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
     gain = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
-    table = ledger(gain, shift=(0.2, 0.7), inactive=["d"])
+    table = ledger(gain, shift=(0.2, 0.7), inactive={"d": "1 of 1 runs"})
     for claim in ("C1", "C2", "C3", "C6", "S1"):
         assert table.loc[claim, "verdict"].startswith(
             "not testable on this data: the attention branch is off"
@@ -95,17 +95,18 @@ def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
     assert table.loc["C4", "verdict"] == "reproduced"
 
 
-def test_attention_is_off_where_no_kept_model_has_a_positive_gamma():
+def test_attention_is_off_where_a_kept_model_has_no_positive_gamma():
     clean = pd.DataFrame(
         [
             ("a", "attention", 0.02),
             ("a", "attention", -0.1),
             ("b", "attention", -0.001),
             ("b", "baseline", np.nan),
+            ("c", "attention", 0.01),
         ],
         columns=["dataset", "variant", "gamma"],
     )
-    assert claims.inactive_attention(clean) == ["b"]
+    assert claims.inactive_attention(clean) == {"a": "1 of 2 runs", "b": "1 of 1 runs"}
 
 
 def test_regimes_that_do_not_occur_are_not_testable():

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
@@ -6,8 +8,9 @@ from hypothesis import strategies as st
 
 from lib import StudyError
 from lib.models import CaffePreprocessing, SoftAttention, build_classifier, parameter_counts
-from lib.profile import Model
+from lib.profile import Model, Variant
 
+VARIANTS = get_args(Variant)
 SMALL = Model(backbone="resnet14", weights="none", width=8)
 
 
@@ -84,7 +87,7 @@ def test_attention_adds_less_than_1_3_percent_to_resnet50():
     assert counts["attention"]["parameters"] == 23_587_712 + 294_929 + 2 * 2048 * 7 + 7
 
 
-@pytest.mark.parametrize("variant", ["baseline", "attention", "attention-reference"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_saved_model_predicts_the_same(variant, tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype("float32")
     model = build_classifier(SMALL, variant, 7, 64, seed=3)
@@ -111,6 +114,33 @@ def test_the_attention_head_is_that_of_section_3_3():
     pooled = np.maximum(np.concatenate([max_pool(t), max_pool(weighted)], -1), 0).mean(axis=(1, 2))
     kernel, bias = model.get_layer("logits").get_weights()
     np.testing.assert_allclose(logits, pooled @ kernel + bias, atol=1e-4)
+
+
+def test_controls_take_one_thing_away_each():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
+    models = {variant: build_classifier(SMALL, variant, 3, 112, seed=1) for variant in VARIANTS}
+    counts = {variant: model.count_params() for variant, model in models.items()}
+    block = parameter_counts(models["attention"])["attention_parameters"]
+    assert counts["pooling"] == counts["attention"] - block
+    assert counts["frozen"] == counts["attention-no-dropout"] == counts["attention"]
+
+    def concatenated(variant):
+        model = models[variant]
+        return np.asarray(keras.Model(model.input, model.get_layer("concatenate").output)(images))
+
+    half = concatenated("attention").shape[-1] // 2
+    np.testing.assert_array_equal(concatenated("pooling")[..., :half], concatenated("pooling")[..., half:])
+    np.testing.assert_array_equal(concatenated("frozen")[..., half:], 0)
+    assert concatenated("attention")[..., half:].any()
+    names = [variable.path for variable in models["frozen"].trainable_variables]
+    assert not any("gamma" in name and "soft_attention" in name for name in names)
+
+    def differs_in_training(variant):
+        return not np.allclose(*(models[variant].get_layer("dropout")(np.ones((1, 4, 4, 8)), training=True)
+                                 for _ in range(2)))  # fmt: skip
+
+    assert differs_in_training("attention")
+    assert not differs_in_training("attention-no-dropout")
 
 
 def test_variants_share_the_backbone_they_start_from():

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import lib.prepared
 import lib.preprocessing
 from lib import StudyError
+from lib.artifacts import listing
 from lib.prepared import Rows, original, prepare
 from lib.preprocessing import resize
 from lib.profile import Preprocessing, Split
@@ -156,8 +156,8 @@ def test_rows_of_rows() -> None:
 
 
 def test_a_folder_that_links_to_itself_is_read_once(ham: Path) -> None:
-    before = lib.prepared.listing(ham / "ham10000")
+    before = listing(ham / "ham10000")
     (ham / "ham10000" / "again").symlink_to(ham / "ham10000")
     (ham / "ham10000" / "nowhere").symlink_to(ham / "no such file")
-    assert lib.prepared.listing(ham / "ham10000") == before
+    assert listing(ham / "ham10000") == before
     assert len(prepared(ham).index) == 140

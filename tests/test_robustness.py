@@ -8,7 +8,7 @@ from test_attacks import CLASSES, SIZE, convolutional, linear_problem
 from lib import StudyError
 from lib.attacks import Classifier, make_attack, trust
 from lib.attacks.base import Attack
-from lib.attacks.gradient_attacks import GradientAttack
+from lib.attacks.gradient_attacks import PGD, GradientAttack
 from lib.robustness import robust_accuracy, transfer
 
 GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
@@ -75,6 +75,9 @@ def test_clean_mistakes_are_never_attacked(classifier, data):
             attacked.append(len(images))
             return images
 
+        def nudged(self):
+            return None
+
     table = robust_accuracy(classifier, images, labels, Spy(), GRID)
     assert attacked == [21]
     mistakes = table[table.image_id.isin(["0", "1", "2"])]
@@ -100,6 +103,7 @@ def test_search_changes_no_figure(classifier, data, norm):
 def test_going_on_from_larger_budgets_saves_steps_and_hides_nothing(classifier, data, monkeypatch):
     """One step from what fell at the next larger budget: fewer gradients in all, and nobody stands who fell without."""
     images, labels = data
+    grid = (*GRID, 64.0)  # where nobody stands
     steps, advance = [], Attack.advance
 
     def counted(self, classifier, program, problem, state, done, more):
@@ -107,16 +111,32 @@ def test_going_on_from_larger_budgets_saves_steps_and_hides_nothing(classifier, 
         return advance(self, classifier, program, problem, state, done, more)
 
     monkeypatch.setattr(Attack, "advance", counted)
-    with_it = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID)
+    with_it = robust_accuracy(classifier, images, labels, make_attack("pgd"), grid)
     cost = sum(steps)
     steps.clear()
     monkeypatch.setattr(GradientAttack, "nudged", lambda self: None)
-    without = robust_accuracy(classifier, images, labels, make_attack("pgd"), GRID)
+    without = robust_accuracy(classifier, images, labels, make_attack("pgd"), grid)
     assert cost < sum(steps)
     assert not (with_it.correct & ~without.correct).any()
     # An attack without gradients must not be helped by any.
     assert make_attack("square").nudged() is None
     assert make_attack("cw", norm="l2").nudged() is None
+
+
+def test_an_image_that_is_missed_at_the_largest_budget_is_tried_at_all_others(classifier, data):
+    """As where a softmax saturates: no gradient far from the image, and a good one near it."""
+    images, labels = data
+
+    class Saturates(PGD):
+        def __call__(self, model, images, labels, epsilon, **options):
+            found = super().__call__(model, images, labels, epsilon, **options)
+            return np.where(np.asarray(epsilon).reshape(-1, 1, 1, 1) == GRID[-1], images, found)
+
+    missed = robust_accuracy(classifier, images, labels, Saturates(), GRID)
+    found = robust_accuracy(classifier, images, labels, PGD(), GRID[:-1])
+    merged = missed.merge(found, on=["image_id", "epsilon"], suffixes=("", "_found"))
+    assert found.correct.mean() < 0.9
+    assert (merged.correct == merged.correct_found).mean() > 0.97
 
 
 def test_single_steps_are_tried_at_every_budget(classifier, data):

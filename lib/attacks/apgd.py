@@ -65,7 +65,7 @@ class APGDSteps(Program):
         period = ops.maximum(state["period"] - numbers["shorter"], numbers["shortest"])
         return {
             "x": choose(leaves, x, moved),
-            "previous": x,
+            "previous": here,
             "best": best,
             "best_gradient": best_gradient,
             "loss": loss,

@@ -6,7 +6,7 @@ program, lets those leave that have fallen, and goes on. Random numbers depend o
 index alone, so neither batches nor who has left change what happens to an image.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from keras import ops
@@ -162,10 +162,15 @@ class Attack:
         """Scalars that the program is given; they can change without a new compilation."""
         return {}
 
+    def numbers_shown(self):
+        """What the attack is run with, for tables: its numbers by name, without the norm and what changes no result."""
+        hidden = {"name", "norm", "leave", "batch_size", "state"}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
+
     def nudged(self):
         """An attack of a step or two that goes on from an image which fell at a larger budget; None for none.
 
-        It only ever adds to what the attack itself finds, so it must know no more of the model than the attack.
+        Its successes count as the attack's, so it must know no more of the model than the attack does.
         """
         return None
 

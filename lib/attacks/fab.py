@@ -59,30 +59,30 @@ def difference(scores, labels, targets, through):
 
 @dataclass(frozen=True)
 class FABSteps(Program):
-    """Steps of FAB. One that finds the iterate on the wrong side only goes back towards the image."""
+    """Steps of FAB: over the linearised boundary, and back towards the image wherever that was enough."""
 
     norm: Linf | L2
     targeted: bool
 
     def step(self, classifier, problem, state, numbers, k):
         images, here = problem["images"], state["iterate"]
-        value, scores, weights = ascent(classifier, problem, here, difference)
-        down = fallen_scores(scores, problem, self.targeted)
-        size = self.norm.size(here - images)
-        better = ops.logical_and(down, size < state["size"])
-        best_size = ops.where(better, size, state["size"])
-        within = ops.logical_and(better, size <= problem["epsilon"])
-
+        value, _, weights = ascent(classifier, problem, here, difference)
         step = to_hyperplane(self.norm, here, weights, -value)
         offset = ops.sum(weights * (here - images), axis=(1, 2, 3)) - value
         back = to_hyperplane(self.norm, images, weights, offset)
         near, far = self.norm.size(step), self.norm.size(back)
         pull = per_image(ops.minimum(near / ops.maximum(near + far, 1e-8), BIAS))
         forward = (1 - pull) * (here + OVERSHOOT * step) + pull * (images + OVERSHOOT * back)
+        forward = ops.clip(forward, 0.0, 255.0)
+
+        down = fallen_scores(classifier.scores_of(forward), problem, self.targeted)
+        size = self.norm.size(forward - images)
+        better = ops.logical_and(down, size < state["size"])
+        within = ops.logical_and(better, size <= problem["epsilon"])
         return {
-            "x": choose(within, here, state["x"]),
-            "iterate": choose(down, images + BACK * (here - images), ops.clip(forward, 0.0, 255.0)),
-            "size": best_size,
+            "x": choose(within, forward, state["x"]),
+            "iterate": choose(down, images + BACK * (forward - images), forward),
+            "size": ops.where(better, size, state["size"]),
             "fallen": ops.logical_or(state["fallen"], within),
         }
 

@@ -50,7 +50,8 @@ class Classifier:
         output of the layer named `logits`; without one, the input of the last softmax.
     through : "logits" (right) or "softmax": the attack then sees the probabilities, and the cross-entropy
         is Keras' on probabilities, clipped to [1e-7, 1 - 1e-7], whose gradient vanishes where the softmax
-        saturates (Athalye et al. 2018, section 4, "vanishing gradients").
+        saturates (Athalye et al. 2018, section 4, "vanishing gradients"). A worst case: on TensorFlow, Keras finds
+        the logits behind probabilities where it can trace them, and then nothing vanishes.
 
     Raises StudyError for another `through`, another backend, or a model whose logits cannot be reached.
     """

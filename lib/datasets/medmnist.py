@@ -49,7 +49,7 @@ def read_medmnist(info: DatasetInfo, folder: Path) -> pd.DataFrame:
     index = pd.concat(tables, ignore_index=True)
     names = dict(enumerate(info.classes))
     index.insert(3, "class_name", index["label"].map(names))
-    index.attrs["report"] = {"labelled": len(index), "found": len(index)}
+    index.attrs["report"] = {"labelled": len(index), "found": len(index), "pixels_wide": shape[2]}
     return index
 
 
