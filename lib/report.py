@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jinja2
+import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
@@ -181,9 +182,37 @@ def write_readme(profile: Profile) -> None:
     artifacts.write_text(readme, f"{head}{BEGIN}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
 
 
+def render_notebooks(profile: Profile) -> None:
+    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default."""
+    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        defaults = {}
+        exec(next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), defaults)
+        suffix = "" if path.stem.endswith("results") else f"_{defaults['dataset']}_seed{defaults['seed']}"
+        executed = ROOT / "figures" / profile.profile / "notebooks" / f"{path.stem}{suffix}.ipynb"
+        if not executed.is_file():
+            raise StudyError(f"There is no {executed}; run ./reproduce --profile {profile.profile} first.")
+        cells = [
+            cell
+            for cell in nbformat.read(executed, as_version=4).cells
+            if "injected-parameters" not in cell.metadata.get("tags", [])
+        ]
+        if [cell.source for cell in cells] != [cell.source for cell in notebook.cells]:
+            raise StudyError(f"{executed} is not of this {path.name}; run ./reproduce again.")
+        for cell, done in zip(notebook.cells, cells, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        with artifacts.replacing(path) as temporary:
+            nbformat.write(notebook, temporary)
+
+
 if __name__ == "__main__":
     try:
         profile = load_profile(sys.argv[1])
-        write_readme(profile) if "--readme" in sys.argv else write_report(profile)
+        if "--readme" in sys.argv:  # what this repository shows of its default run
+            write_readme(profile)
+            render_notebooks(profile)
+        else:
+            write_report(profile)
     except StudyError as error:
         sys.exit(f"report: {error}")

@@ -15,7 +15,7 @@ from lib import StudyError
 from . import fundus, skin, xray
 from .layouts import WRITERS
 
-VERSION = 1
+VERSION = 2
 STAMP = "PHANTOM.txt"
 
 

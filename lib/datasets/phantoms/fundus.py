@@ -28,7 +28,7 @@ from .common import (
 )
 
 GRADES = (0, 1, 2, 3, 4)
-PROPORTIONS = (0.32, 0.22, 0.22, 0.12, 0.12)
+PROPORTIONS = (0.40, 0.14, 0.16, 0.15, 0.15)
 DISC = (0.52, -0.03)  # centre of the optic disc of a right eye; the fovea lies near the origin
 FOVEA = (-0.06, 0.06)
 

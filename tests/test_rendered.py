@@ -1,0 +1,40 @@
+"""What the repository shows of its default run belongs to the profile and the notebooks that stand beside it."""
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lib import ROOT, report
+from lib.profile import load_profile
+
+PROFILE = load_profile("quick")
+TABLES = ROOT / "figures" / "quick" / "tables"
+
+
+def test_the_committed_outcomes_are_of_the_committed_profile():
+    outcomes = pd.read_csv(TABLES / "outcomes.csv.gz")
+    run = set(outcomes[["attack", "norm", "through"]].itertuples(index=False, name=None))
+    assert run == {(entry.attack, entry.norm, entry.through) for entry in PROFILE.evaluation.attacks}
+    assert set(outcomes["dataset"]) == set(PROFILE.datasets)
+    assert set(outcomes["variant"]) == set(PROFILE.variants)
+    headline = PROFILE.evaluation.named(PROFILE.evaluation.headline)
+    shown = outcomes[outcomes["attack"] == headline.attack].groupby("dataset")["image_id"].nunique()
+    assert (shown == PROFILE.evaluation.images).all()
+
+
+def test_the_readme_shows_the_committed_tables():
+    tables = {path.stem: pd.read_csv(path) for path in TABLES.glob("*.csv")}
+    assert report.readme_section(PROFILE, tables) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")), ids=lambda path: path.stem
+)
+def test_notebooks_are_rendered_whole_and_without_errors(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert len(outputs) > 3
+    assert not any(output.output_type == "error" for output in outputs)
+    assert "phantom" in path.read_text()
+    assert str(ROOT) not in path.read_text()
