@@ -19,6 +19,9 @@ The paper's text that would define the two words is missing; this is a reconstru
 CLEAN_MARGIN = 0.02
 """The loss of clean accuracy, as a share, that counts as none (a non-inferiority margin, chosen here)."""
 
+FEWEST_MAPS = 6
+"""Images with a Grad-CAM map of both variants, clean and attacked, below which C6 is not judged."""
+
 UNTESTABLE = "not testable on this data"
 
 CLAIMS = {
@@ -52,8 +55,9 @@ RULES = {
     "C5": "Epochs until training stopped. Testable only with the paper's limit of 300 epochs and patience of 40; "
     "reproduced if more than half of the runs stop between 60 and 90.",
     "C6": "Difference of the mean rank correlation of clean and attacked Grad-CAM, paired by image. Reproduced if "
-    "its 95 % interval excludes 0, else inconclusive: the paper shows pictures, not numbers. (The interval is "
-    "over images; two training runs of one network may differ as much.)",
+    "its 95 % interval excludes 0, else inconclusive: the paper shows pictures, not numbers. (The interval is over "
+    "images whose maps are not constant, of which at least 6 must be left; two training runs of one network may "
+    "differ as much.)",
     "S1": "Attention minus baseline when the attack goes through the softmax output, less the same when it goes "
     "through the logits, in points, averaged over the typical budgets and paired by image; the headline attack if it "
     "was run both ways, else PGD. Gain overstated through the softmax if its 95 % interval lies above 0, understated "
@@ -303,8 +307,9 @@ def _gradcam(shifts):
     change = (wide["attention"] - wide["baseline"]).groupby("image_id").mean()
     mean = mean_interval(change.to_numpy())
     excludes = mean.low > 0 or mean.high < 0
+    few = mean.n < FEWEST_MAPS
     return {
         "claim": "C6", "unit": "rank correlation", "n": mean.n, "seeds": shifts["seed"].nunique(),
         "ours": mean.mean, "ci_low": mean.low, "ci_high": mean.high,
-        "verdict": "reproduced" if excludes else "inconclusive",
+        "verdict": UNTESTABLE if few else "reproduced" if excludes else "inconclusive",
     }  # fmt: skip
