@@ -30,7 +30,8 @@ class Rows(Sequence):
 
     def __init__(self, array: np.ndarray, rows: np.ndarray):
         rows = np.asarray(rows)
-        self.array, self.rows = (array.array, array.rows[rows]) if isinstance(array, Rows) else (array, rows)
+        array, self.rows = (array.array, array.rows[rows]) if isinstance(array, Rows) else (array, rows)
+        self.array = np.asarray(array)  # still mapped; indexing a memmap itself costs more
         self.shape, self.dtype = (len(self.rows), *array.shape[1:]), array.dtype
 
     def __len__(self):
