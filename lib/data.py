@@ -12,8 +12,6 @@ import re
 import shlex
 import sys
 import textwrap
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from lib import ROOT, StudyError, artifacts
 from lib.datasets import DATASETS, DatasetInfo, dataset_info
 from lib.datasets.download import is_verified, part_of, read_state
 from lib.datasets.fetch import content_name, count_images, fetch_dataset, is_unpacked, label_file
+from lib.datasets.medmnist import DAMAGED
 
 WIDTHS = (18, 28, 29, 29)  # of the table's columns, 110 characters with what is between them
 
@@ -35,7 +34,7 @@ def images_there(info: DatasetInfo, folder: Path) -> int:
     try:
         with np.load(path) as arrays:
             return sum(len(arrays[name]) for name in arrays.files if name.endswith("_labels"))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return 0
 
 
