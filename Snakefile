@@ -124,7 +124,10 @@ rule outcomes:
 
 rule attack:
     input:
-        expand(f"{RUNS}/{{{{dataset}}}}/seed{{{{seed}}}}/{{variant}}/outcomes.done", variant=PROFILE.variants),
+        lambda wildcards: [
+            f"{RUNS}/{wildcards.dataset}/seed{wildcards.seed}/{variant}/outcomes.done"
+            for variant in PROFILE.variants_of(int(wildcards.seed))
+        ],
         "notebooks/03_attacks.ipynb",
         sources("attacks", "robustness", "evaluation", "study", "panels", "claims", "tables", "figures", "curves"),
     output:

@@ -94,7 +94,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         # would flatter the one and accuse the other.
         stands = stands.drop(columns=[entry.attack, "fgsm"], errors="ignore")
         key = artifacts.key_of(
-            [study.model_key(name) for name in study.profile.variants],
+            [study.model_key(name) for name in study.variants],
             entry.model_dump(),
             stands.to_csv(),
             [evaluation.trust_epsilon, evaluation.trust.model_dump()],
@@ -102,7 +102,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         )
 
         def make(temporary):
-            others = [name for name in study.profile.variants if name != variant]
+            others = [name for name in study.variants if name != variant]
             checks = trust(
                 study.classifier(variant, entry.through),
                 study.pixels(rows),

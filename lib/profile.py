@@ -55,19 +55,39 @@ class Preprocessing(Section):
     xray_contrast: Literal["before-resize", "after-resize", "none"] = "before-resize"
 
 
+# The maps that a head may read, by backbone; the first is the default. "The final three layers removed" can mean
+# either of ResNet-50's two. The last but one of MobileNetV2's has a stride of 16: 7 x 7 at 112 x 112 pixels.
+FEATURE_LAYERS = {
+    "resnet50": ("conv5_block3_out", "conv5_block3_add"),
+    "resnet14": ("conv5_block3_out", "conv5_block3_add"),
+    "resnet50v2": ("post_relu", "conv4_block5_out"),
+    "mobilenet_v2": ("out_relu", "block_13_expand_relu"),
+}
+
+
 class Model(Section):
     backbone: Literal["resnet50", "resnet14", "resnet50v2", "mobilenet_v2"] = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none" or the path of a weights file
     width: Positive = 64  # channels of the first stage; only resnet14 may differ from 64
-    # "The final three layers removed" can mean either of these; see facts in the README.
-    feature_layer: Literal["conv5_block3_out", "conv5_block3_add"] = "conv5_block3_out"
+    feature_layer: str = ""  # of FEATURE_LAYERS
     attention_maps: Positive = 16
     gamma: float = 0.01  # initial value of the learnable scalar
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_norm_momentum: Share = 0.99
 
+    @model_validator(mode="before")
+    @classmethod
+    def feature_layer_of_backbone(cls, values):
+        if isinstance(values, dict) and not values.get("feature_layer"):
+            backbone = str(values.get("backbone", "resnet50"))
+            values = values | {"feature_layer": FEATURE_LAYERS.get(backbone, [""])[0]}
+        return values
+
     @model_validator(mode="after")
-    def width_fits_backbone(self):
+    def fits_backbone(self):
+        if self.feature_layer not in FEATURE_LAYERS[self.backbone]:
+            known = " or ".join(FEATURE_LAYERS[self.backbone])
+            raise ValueError(f"feature_layer of {self.backbone} must be {known}, got {self.feature_layer!r}")
         if self.backbone != "resnet14" and self.width != 64:
             raise ValueError(f"width can be set for resnet14 only, {self.backbone} has its own")
         if self.backbone == "resnet14" and self.weights == "imagenet":
@@ -159,6 +179,7 @@ class Profile(Section):
     source: Literal["phantom", "original"]
     datasets: Annotated[list[Dataset], Field(min_length=1)]
     variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
+    controls: list[Variant] = []  # further variants, for the first seed only
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
@@ -177,9 +198,15 @@ class Profile(Section):
         for name in ("datasets", "variants", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} lists an entry twice")
+        if set(self.controls) & set(self.variants) or len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
         if not {"baseline", "attention"} <= set(self.variants):
             raise ValueError("variants needs both baseline and attention: the study compares them")
         return self
+
+    def variants_of(self, seed: int) -> list[str]:
+        """The variants trained and attacked with this seed: all, and the controls with the first seed."""
+        return self.variants + (self.controls if seed == self.seeds[0] else [])
 
     @property
     def label(self) -> str:

@@ -38,6 +38,7 @@ class Study:
             raise StudyError(f"There is no data set {dataset!r}; there are {', '.join(DATASETS)}.")
         self.dataset, self.seed = dataset, int(seed)
         self.info = DATASETS[dataset]
+        self.variants = self.profile.variants_of(self.seed)
         phantom = self.profile.phantom
         self.raw = (
             ROOT / "data" / "phantom" / f"{phantom.images}x{phantom.size}px-seed{phantom.seed}"
@@ -202,7 +203,7 @@ class Study:
 
     def trained_all(self) -> dict[str, keras.Model]:
         """The models of all variants, by name."""
-        return {variant: self.trained(variant)[0] for variant in self.profile.variants}
+        return {variant: self.trained(variant)[0] for variant in self.variants}
 
     def histories(self) -> pd.DataFrame:
         """The training histories of all variants, with columns dataset, variant, seed."""
@@ -268,7 +269,7 @@ class Study:
         correct = correct.reindex(self.evaluated["image_id"])
         rows = choose_images(
             self.evaluated["label"].to_numpy(),
-            {variant: correct[variant].to_numpy(bool) for variant in self.profile.variants},
+            {variant: correct[variant].to_numpy(bool) for variant in self.variants},
             self.profile.evaluation.gradcam_images,
             self.profile.split.seed,
         )
@@ -344,7 +345,7 @@ class Study:
     def gather(self, read) -> pd.DataFrame:
         """The tables that `read(variant)` gives, for all variants, with columns dataset, variant, seed in front."""
         tables = []
-        for variant in self.profile.variants:
+        for variant in self.variants:
             table = read(variant).copy()
             for column, value in (("seed", self.seed), ("variant", variant), ("dataset", self.dataset)):
                 table.insert(0, column, value)

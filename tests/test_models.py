@@ -171,6 +171,18 @@ def test_weights_are_loaded_from_a_file(tmp_path):
     np.testing.assert_array_equal(model.get_layer("Conv1").get_weights()[0], 0.25)
 
 
+def test_imagenet_weights_on_disk_are_taken_before_the_download(tmp_path, monkeypatch):
+    source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(112, 112, 3))
+    source.get_layer("Conv1").set_weights([np.full((3, 3, 3, 32), 0.5)])
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    source.save_weights(tmp_path / "data" / "weights" / "mobilenet_v2_imagenet_notop.weights.h5")
+    monkeypatch.setattr("lib.models.backbones.ROOT", tmp_path)
+    settings = Model(backbone="mobilenet_v2", feature_layer="block_13_expand_relu")
+    model = build_classifier(settings, "attention", 2, 112)
+    np.testing.assert_array_equal(model.get_layer("Conv1").get_weights()[0], 0.5)
+    assert model.get_layer("features").output.shape[1:] == (7, 7, 576)
+
+
 def test_missing_weights_are_one_clear_sentence(tmp_path):
     with pytest.raises(StudyError, match=r"nowhere\.h5, which is not a file"):
         build_classifier(Model(weights="nowhere.h5"), "baseline", 2, 32)

@@ -39,6 +39,12 @@ def test_the_paper_profile_has_the_values_of_section_3_3():
     assert profile.source == "original"
 
 
+def test_controls_belong_to_the_first_seed(tmp_path):
+    profile = load_profile(write(tmp_path, QUICK | {"seeds": [3, 5], "controls": ["pooling"]}))
+    assert profile.variants_of(3) == ["baseline", "attention", "pooling"]
+    assert profile.variants_of(5) == profile.variants_of(0) == ["baseline", "attention"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -50,6 +56,8 @@ def test_the_paper_profile_has_the_values_of_section_3_3():
         ({"split": {"validation": 0.5, "test": 0.5}}, "must leave images for training"),
         ({"datasets": ["ham1000"]}, "datasets.0: input should be 'ham10000'"),
         ({"variants": ["attention", "attention-reference"]}, "variants needs both baseline and attention"),
+        ({"controls": ["attention"]}, "controls lists an entry twice, or one of variants: attention"),
+        ({"model": {"feature_layer": "pool"}}, "must be conv5_block3_out or conv5_block3_add, got 'pool'"),
         ({"seeds": [0, 0]}, "seeds lists an entry twice"),
         ({"phantom": None}, "a phantom section belongs to source: phantom"),
         ({"model": {"backbone": "resnet50", "width": 32}}, "width can be set for resnet14 only"),

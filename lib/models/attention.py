@@ -1,0 +1,84 @@
+"""The attention blocks that a head may hold: soft attention after the paper, and two that practice knows better."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("study")
+class SoftAttention(layers.Layer):
+    """Soft attention, f_sa = gamma * t * sum_k softmax(W_k * t), the softmax over positions.
+
+    Input: a feature map t, float, shape (n, h, w, c). Returns a pair: the weighted features, shape
+    (n, h, w, c), and the K attention maps, shape (n, h, w, K), each of which sums to 1 over h x w.
+
+    `form="formula"` follows the equation of Datta et al. 2021 as Wasserman 2022 (section 3.3) restates
+    it: W_k is a 3 x 3 x c kernel and gamma a learnable scalar. `form="reference"` does the arithmetic of
+    the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1) with a kernel of shape
+    (c, 3, 3, 1, K) and strides (1, 1, c), then a ReLU, and no gamma. Read against Keras' axis order,
+    its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
+    one position on the channel axis: the maps see the first three channels only, and of the c kernel
+    rows only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here.
+    TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
+    forward, with oneDNN, nor backward, so that the public code's input gradients are wrong there.)
+    Both forms have 9 c K + K weights, and the formula one more for gamma, which `train_gamma=False` fixes.
+    """
+
+    def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, **kwargs):
+        super().__init__(**kwargs)
+        if form not in ("formula", "reference"):
+            raise ValueError(f"form must be 'formula' or 'reference', got {form!r}")
+        self.maps, self.initial_gamma, self.form, self.train_gamma = maps, gamma, form, train_gamma
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        formula = self.form == "formula"
+        shape = (3, 3, channels, self.maps) if formula else (channels, 3, 3, 1, self.maps)
+        self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        self.bias = self.add_weight(shape=(self.maps,), initializer="zeros", name="bias")
+        self.gamma = (
+            self.add_weight(
+                shape=(),
+                initializer=keras.initializers.Constant(self.initial_gamma),
+                trainable=self.train_gamma,
+                name="gamma",
+            )
+            if formula
+            else None
+        )
+
+    def call(self, features):
+        height, width = features.shape[1:3]
+        scores = (
+            self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
+        )
+        flat = ops.reshape(scores, (-1, height * width, self.maps))
+        maps = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, self.maps))
+        weighted = features * ops.sum(maps, axis=-1, keepdims=True)
+        return (weighted if self.gamma is None else self.gamma * weighted), maps
+
+    def _formula_scores(self, features):
+        return ops.conv(features, ops.cast(self.kernel, features.dtype), padding="same") + self.bias
+
+    def _reference_scores(self, features):
+        # The 3D convolution, reduced to the part of its kernel that meets the input: an ordinary
+        # convolution of the first three channels. The same numbers at a fraction of the work.
+        height, channels = features.shape[1], features.shape[3]
+        rows = 2 * height - 1
+        first = (channels - 1) // 2 - (height - 1)  # "same" padding puts (c - 1) // 2 rows above
+        kernel = self.kernel[max(first, 0) : first + rows, :, :, 0, :]
+        if kernel.shape[0] < rows:  # a kernel shorter than the map: rows beyond it weigh nothing
+            above = max(-first, 0)
+            kernel = ops.pad(kernel, [(above, rows - above - kernel.shape[0]), (0, 0), (0, 0), (0, 0)])
+        kernel = ops.cast(kernel, features.dtype)
+        return ops.relu(ops.conv(features[..., :3], kernel, padding="same") + self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape), (*input_shape[:-1], self.maps)
+
+    def get_config(self):
+        return super().get_config() | {
+            "maps": self.maps,
+            "gamma": self.initial_gamma,
+            "form": self.form,
+            "train_gamma": self.train_gamma,
+        }

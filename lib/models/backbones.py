@@ -1,0 +1,135 @@
+"""The convolutional backbones, each from pixels to the map that the head reads."""
+
+from pathlib import Path
+
+import keras
+from keras import layers, ops
+
+from lib import ROOT, StudyError
+from lib.profile import Model as ModelSettings
+
+FEATURES = "features"
+IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
+APPLICATIONS = {
+    "resnet50": keras.applications.ResNet50,
+    "resnet50v2": keras.applications.ResNet50V2,
+    "mobilenet_v2": keras.applications.MobileNetV2,
+}
+
+
+@keras.saving.register_keras_serializable("study")
+class CaffePreprocessing(layers.Layer):
+    """RGB pixels to zero-centred BGR: Keras' "caffe" mode, the paper's preprocessing (section 3.2)."""
+
+    def call(self, images):
+        return ops.flip(images - ops.convert_to_tensor(IMAGENET_MEAN_RGB, images.dtype), axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def backbone(settings: ModelSettings, inputs):
+    """The map `settings.feature_layer` of the chosen backbone on `inputs`, with its weights loaded, named `features`.
+
+    Raises StudyError when a weights file is missing or does not fit, or the download of weights fails.
+    """
+    if settings.backbone in ("resnet50", "resnet14"):
+        x = CaffePreprocessing(name="preprocessing")(inputs)
+    else:
+        x = layers.Rescaling(1 / 127.5, -1, name="preprocessing")(inputs)
+    if settings.backbone == "resnet14":
+        features = _resnet14(x, settings.width, settings.feature_layer)
+        model = keras.Model(inputs, features)
+        load = settings.weights != "none" and (lambda: model.load_weights(_weights_file(settings)))
+    else:
+        application = APPLICATIONS[settings.backbone]
+        model = application(include_top=False, weights=None, input_tensor=x)
+        features = model.get_layer(settings.feature_layer).output
+        load = settings.weights != "none" and (
+            lambda: _load_application_weights(application, model, settings)
+        )
+    if load:
+        load()
+    return layers.Identity(name=FEATURES)(features)
+
+
+def _imagenet_file(settings: ModelSettings) -> Path:
+    """Where a machine without a network may keep the ImageNet weights that Keras would download."""
+    return ROOT / "data" / "weights" / f"{settings.backbone}_imagenet_notop.weights.h5"
+
+
+def _weights_file(settings: ModelSettings) -> Path:
+    path = Path(settings.weights)
+    if not path.is_file():
+        raise StudyError(
+            f"model.weights names {settings.weights}, which is not a file; give imagenet, none or a path."
+        )
+    return path
+
+
+def _load_application_weights(application, model, settings):
+    """Copy weights by layer name from a bare application model, the form that weights files are saved in."""
+    shape = model.input_shape[1:]
+    try:
+        if settings.weights == "imagenet" and _imagenet_file(settings).is_file():
+            source = application(include_top=False, weights=None, input_shape=shape)
+            source.load_weights(_imagenet_file(settings))
+        elif settings.weights == "imagenet":
+            source = application(include_top=False, weights="imagenet", input_shape=shape)
+        else:
+            path = _weights_file(settings)
+            source = application(include_top=False, weights=None, input_shape=shape)
+            _load_matching(source, path)
+    except StudyError:
+        raise
+    except Exception as error:  # Keras raises bare Exception when a download fails
+        raise StudyError(
+            f"The weights {settings.weights!r} of {settings.backbone} could not be loaded ({error}); "
+            f"without a network, put them at {_imagenet_file(settings).relative_to(ROOT)}, or give model.weights "
+            "the path of a weights file, or none."
+        ) from error
+    for layer in source.layers:
+        if layer.weights:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def _load_matching(source, path):
+    """Load a file of the whole backbone or of its first stages (ResNet50V2: conv1 to conv4)."""
+    try:
+        source.load_weights(path)
+    except ValueError:
+        if "conv4_block6_out" not in {layer.name for layer in source.layers}:
+            raise
+        keras.Model(source.input, source.get_layer("conv4_block6_out").output).load_weights(path)
+
+
+def _resnet14(x, width: int, end: str):
+    """ResNet-50 block for block (He et al. 2016), with one bottleneck per stage and a last stage not strided.
+
+    At 112 x 112 pixels its last map is 7 x 7, as ResNet-50's is at 224 x 224. Layers carry ResNet-50's
+    names; the only block of the last stage is conv5_block3, so that `feature_layer` reads alike.
+    """
+
+    def conv(x, filters, size, strides, name, padding="same"):
+        return layers.Conv2D(filters, size, strides, padding=padding, name=name)(x)
+
+    def norm(x, name):
+        return layers.BatchNormalization(epsilon=1.001e-5, name=name)(x)
+
+    x = conv(layers.ZeroPadding2D(3, name="conv1_pad")(x), width, 7, 2, "conv1_conv", "valid")
+    x = layers.ReLU(name="conv1_relu")(norm(x, "conv1_bn"))
+    x = layers.MaxPooling2D(3, 2, name="pool1_pool")(layers.ZeroPadding2D(1, name="pool1_pad")(x))
+    for stage, strides in zip((2, 3, 4, 5), (1, 2, 2, 1), strict=True):
+        name = "conv5_block3" if stage == 5 else f"conv{stage}_block1"
+        filters = width * 2 ** (stage - 2)
+        shortcut = norm(conv(x, 4 * filters, 1, strides, f"{name}_0_conv"), f"{name}_0_bn")
+        x = layers.ReLU(name=f"{name}_1_relu")(
+            norm(conv(x, filters, 1, strides, f"{name}_1_conv"), f"{name}_1_bn")
+        )
+        x = layers.ReLU(name=f"{name}_2_relu")(norm(conv(x, filters, 3, 1, f"{name}_2_conv"), f"{name}_2_bn"))
+        x = norm(conv(x, 4 * filters, 1, 1, f"{name}_3_conv"), f"{name}_3_bn")
+        x = layers.Add(name=f"{name}_add")([shortcut, x])
+        if f"{name}_add" == end:
+            return x
+        x = layers.ReLU(name=f"{name}_out")(x)
+    return x
