@@ -4,11 +4,13 @@ import numpy as np
 
 from lib.study import Study
 
+PAIR = ("baseline", "attention")  # the study compares these; with every control there is no room for pictures
+
 
 def adversarial_rows(study: Study, n: int) -> list[dict]:
     """Rows for `lib.figures.adversarial_examples`: the first image of each of n classes that Grad-CAM explains."""
     chosen = study.chosen()
-    explained = {variant: study.explanations(variant) for variant in study.variants}
+    explained = {variant: study.explanations(variant) for variant in PAIR}
     first = np.flatnonzero(~chosen["label"].duplicated().to_numpy())[:n]
     classes = study.info.classes
 
@@ -33,7 +35,7 @@ def adversarial_rows(study: Study, n: int) -> list[dict]:
 def gradcam_rows(study: Study, n: int) -> list[dict]:
     """Rows for `lib.figures.gradcam`: n of the chosen images, spread over the classes."""
     chosen = study.chosen()
-    explained = {variant: study.explanations(variant) for variant in study.variants}
+    explained = {variant: study.explanations(variant) for variant in PAIR}
     rows = []
     for i in np.unique(np.linspace(0, len(chosen) - 1, n).round().astype(int)):
         clean = study.pixels(chosen.iloc[[i]])[0]

@@ -230,7 +230,29 @@ class Profile(Section):
         }
         start = {"none": "from scratch", "imagenet": "from ImageNet weights"}
         weights = start.get(self.model.weights, f"from {Path(self.model.weights).name}")
-        return f"{titles[self.model.backbone]}, {weights}"
+        layer = self.model.feature_layer
+        end = f" up to {layer}" if layer != FEATURE_LAYERS[self.model.backbone][0] else ""
+        return f"{titles[self.model.backbone]}{end}, {weights}"
+
+    @property
+    def departures(self) -> list[str]:
+        """In what this profile departs from the paper's protocol, as the profile `paper` holds it."""
+        paper = load_profile("paper")
+        model, training = (self.model, paper.model), (self.training, paper.training)
+        compared = {
+            "data": [(p.label, p.split.max_images) for p in (self, paper)],
+            "image size": [self.preprocessing.image_size, paper.preprocessing.image_size],
+            "backbone": [(m.backbone, m.width) for m in model],
+            "starting weights": [m.weights for m in model],
+            "attention block": [(m.attention_maps, m.gamma, m.dropout) for m in model],
+            "batch normalisation": [m.batch_norm_momentum for m in model],
+            "optimiser settings": [(t.learning_rate, t.adam_epsilon, t.class_weights) for t in training],
+            "number of epochs": [(t.epochs, t.patience, t.min_delta) for t in training],
+            "share of the data per epoch": [
+                [t.epoch_fraction.get(d, 1) for d in self.datasets] for t in training
+            ],
+        }
+        return [name for name, (here, there) in compared.items() if here != there]
 
 
 def profile_path(name: str | Path) -> Path:

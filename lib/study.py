@@ -63,7 +63,9 @@ class Study:
     @property
     def stamp(self) -> str:
         """What stands on every figure: data, model and profile."""
-        return f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
+        said = f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
+        departures = self.profile.departures
+        return said + (f"\nnot as in the paper: {', '.join(departures)}" if departures else "")
 
     def figure(self, name: str) -> Path:
         """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""

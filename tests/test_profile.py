@@ -39,6 +39,17 @@ def test_the_paper_profile_has_the_values_of_section_3_3():
     assert profile.source == "original"
 
 
+def test_departures_from_the_paper_are_named(tmp_path):
+    assert load_profile("paper").departures == []
+    assert "data" in load_profile("quick").departures
+    paper = yaml.safe_load((ROOT / "profiles" / "paper.yaml").read_text()) | {"profile": "quick"}
+    changed = paper | {
+        "training": paper["training"] | {"learning_rate": 0.1},
+        "preprocessing": {"image_size": 64},
+    }
+    assert load_profile(write(tmp_path, changed)).departures == ["image size", "optimiser settings"]
+
+
 def test_controls_belong_to_the_first_seed(tmp_path):
     profile = load_profile(write(tmp_path, QUICK | {"seeds": [3, 5], "controls": ["pooling"]}))
     assert profile.variants_of(3) == ["baseline", "attention", "pooling"]
