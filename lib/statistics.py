@@ -82,6 +82,20 @@ def proportion(correct) -> Interval:
     return Interval(float(correct.mean()), float(low), float(high))
 
 
+def accuracy_over_seeds(correct) -> Interval:
+    """Mean accuracy of several training runs on the same images.
+
+    `correct`: bool or float in [0, 1], (images,) or (seeds, images). With one seed Wilson's interval, over images;
+    with several the bootstrap over images and seeds of `paired_difference`, which pulls in two images more, one
+    right and one wrong. Raises StudyError for empty input and values outside [0, 1].
+    """
+    correct = _outcomes(correct, "correct")
+    if len(correct) == 1:
+        return proportion(correct[0].astype(bool))
+    low, high = np.quantile(_resample(correct, correct, 0)[0], TAILS)
+    return Interval(float(correct.mean()), float(low), float(high))
+
+
 def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
     """Difference of two variants' accuracies on the same images, attention minus baseline.
 

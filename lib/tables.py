@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from lib.artifacts import replacing, write_provenance, write_text
 from lib.profile import Training
-from lib.statistics import balanced_accuracy, macro_auc, mean_interval, proportion
+from lib.statistics import accuracy_over_seeds, balanced_accuracy, macro_auc, mean_interval, proportion
 from lib.training import best_epoch
 
 RUN = ["dataset", "variant", "seed"]
@@ -93,6 +93,19 @@ def robust_accuracy(outcomes: pd.DataFrame) -> pd.DataFrame:
         interval = proportion(group["correct"].to_numpy(bool))
         rows.append((*key, len(group), *interval))
     table = pd.DataFrame(rows, columns=[*keys, "n", "robust_accuracy", "ci_low", "ci_high"])
+    return table[[column for column in table if column != "through"] + ["through"]]
+
+
+def over_seeds(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy over the training runs of a variant, with a 95 % interval over images and, if there are
+    several runs, over seeds: dataset, variant, attack, norm, epsilon, n (images), seeds, robust_accuracy, ci_low,
+    ci_high, through."""
+    keys = ["dataset", "variant", "attack", "norm", "epsilon", "through"]
+    rows = []
+    for key, group in outcomes.groupby(keys, sort=False):
+        correct = group.pivot_table(index="seed", columns="image_id", values="correct").to_numpy(float)
+        rows.append((*key, correct.shape[1], len(correct), *accuracy_over_seeds(correct)))
+    table = pd.DataFrame(rows, columns=[*keys, "n", "seeds", "robust_accuracy", "ci_low", "ci_high"])
     return table[[column for column in table if column != "through"] + ["through"]]
 
 

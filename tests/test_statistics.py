@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lib import StudyError, statistics
 from lib.statistics import (
+    accuracy_over_seeds,
     balanced_accuracy,
     holm,
     macro_auc,
@@ -283,3 +284,21 @@ def test_holm_by_hand():
     for bad in ([0.1, np.nan], [1.2]):
         with pytest.raises(StudyError):
             holm(bad)
+
+
+def test_accuracy_over_seeds_is_wilsons_for_one_run():
+    correct = np.random.default_rng(0).random(40) < 0.7
+    assert accuracy_over_seeds(correct) == proportion(correct)
+
+
+def test_accuracy_over_seeds_covers_the_spread_of_training_runs():
+    """Runs that differ by a lot: the interval must be far wider than that of the same images with one run."""
+    rng = np.random.default_rng(1)
+    runs = rng.random((4, 400)) < np.array([[0.3], [0.5], [0.6], [0.8]])
+    wide = accuracy_over_seeds(runs)
+    narrow = accuracy_over_seeds(np.repeat(runs[1:2], 4, axis=0))
+    assert wide.estimate == pytest.approx(runs.mean())
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    # identical runs hold no more than one: about the normal interval of one run
+    share = runs[1].mean()
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.1)
