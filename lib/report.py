@@ -184,6 +184,7 @@ if __name__ == "__main__":
         if "--readme" in sys.argv:  # what this repository shows of its default run
             write_readme(profile)
             render_notebooks(profile)
+            write_index(ROOT / "figures" / profile.profile)
         else:
             write_report(profile)
     except StudyError as error:
