@@ -188,7 +188,7 @@ rule results:
 rule report:
     input:
         rules.results.output,
-        sources("report"),
+        sources("report", "index"),
     output:
         touch(f"{RUNS}/report.done"),
     params:

@@ -313,3 +313,23 @@ def _gradcam(shifts):
         "ours": mean.mean, "ci_low": mean.low, "ci_high": mean.high,
         "verdict": UNTESTABLE if few else "reproduced" if excludes else "inconclusive",
     }  # fmt: skip
+
+
+def printed(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims for people, as text: each with the paper's number, ours with its 95 % interval, n and the verdict."""
+    return pd.DataFrame(
+        {
+            "claim": claims["claim"] + ": " + claims["statement"],
+            "data set": claims["dataset"],
+            "paper": claims["paper"],
+            "here (95 % interval)": [
+                "-"
+                if pd.isna(r["ours"])
+                else f"{r['ours']:.3g} {r['unit']}"
+                + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.3g} to {r['ci_high']:.3g})")
+                for _, r in claims.iterrows()
+            ],
+            "n": claims["n"].map(lambda n: "-" if pd.isna(n) else f"{n:.0f}"),
+            "verdict": claims["verdict"],
+        }
+    )

@@ -93,7 +93,7 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for i, row in here.iterrows():
             if np.isfinite(row["percent"]):
                 ax.annotate(f"{row['percent']:+.0f} %", (i, 100 * row["ci_high"]), xytext=(0, 2),
-                            textcoords="offset points", ha="center", fontsize=6.5, rotation=90)  # fmt: skip
+                            textcoords="offset points", ha="center", fontsize=7, rotation=90)  # fmt: skip
         ax.margins(y=0.4)
         ax.set(xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], title=titles[dataset],
                xlabel=r"$\epsilon$ (1/255)")  # fmt: skip

@@ -45,6 +45,7 @@ def use_style() -> None:
         "figure.dpi": 100,
         "image.interpolation": "nearest",  # pixels as they are, and small files
         "savefig.dpi": 300,
+        "savefig.pad_inches": 0.02,  # a wider page would be made smaller in print, and its words with it
         "pdf.fonttype": 42,
         "axes.titlelocation": "left",
     }

@@ -9,23 +9,10 @@ import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
+from lib.claims import printed
+from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.tables import rounded, timings, write_table
-
-FIGURES = {
-    "robust_accuracy": "Robust accuracy against the budget, with Wilson's 95 % bands; the leftmost point is the "
-    "clean image.",
-    "softmax_route": "The same attacks through the logits and through the softmax, which hides adversarial images "
-    "where its gradient vanishes.",
-    "relative_change": "Attention minus baseline in percentage points, paired 95 % intervals; the numbers are the "
-    "relative change. Filled: budgets at which the baseline keeps 10 %; open: larger ones.",
-    "training_curves": "Loss and accuracy by epoch; thin: training data, thick: validation data; the marker is the "
-    "epoch whose weights are kept.",
-    "adversarial_examples": "Clean image, amplified perturbation and attacked image.",
-    "gradcam": "Grad-CAM for the true class and the block's attention map, clean and attacked.",
-    "gradcam_shift": "How much of a map stays under attack, 1 for all of it, with 95 % intervals.",
-    "fig1_xray_pipeline": "The contrast pipeline of the chest x-rays (Figure 1 of the paper).",
-}
 
 BEGIN = "<!-- results of figures/quick, written by: python -m lib.report quick --readme -->"
 END = "<!-- end of results -->"
@@ -63,7 +50,8 @@ This report: <b>{{ profile.label }}</b>; {{ profile.backbone_title }}; profile <
 
 
 def write_report(profile: Profile) -> Path:
-    """Write `figures/<profile>/report.html`, with everything embedded, and the timings table; return its path."""
+    """Write `figures/<profile>/report.html`, with everything embedded, its index and the timings table; return the
+    report's path."""
     out = ROOT / "figures" / profile.profile
     spent = timings(ROOT / "data" / "runs" / profile.profile)
     write_table(
@@ -76,10 +64,9 @@ def write_report(profile: Profile) -> Path:
     if "claims" not in tables:
         raise StudyError(f"{out / 'tables'} has no claims.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
-    figures = [
-        (name, caption, base64.b64encode((out / f"{name}.png").read_bytes()).decode())
-        for name, caption in FIGURES.items()
-        if (out / f"{name}.png").is_file()
+    pictures = [
+        (name, FIGURES[name].shows, base64.b64encode((out / f"{name}.png").read_bytes()).decode())
+        for name in figures(out)
     ]
 
     def html(table):
@@ -88,11 +75,12 @@ def write_report(profile: Profile) -> Path:
     page = jinja2.Template(PAGE).render(
         profile=profile,
         claims=html(tables["claims"]),
-        figures=figures,
+        figures=pictures,
         tables=[(record[name].get("title", name), html(table)) for name, table in tables.items()],
         provenance={k: v for k, v in record["claims"].items() if k != "title"},
     )
     artifacts.write_text(out / "report.html", page)
+    write_index(out)
     stages = spent.groupby("stage", sort=False)["seconds"].sum()
     print("Time per stage: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages.items()))
     return out / "report.html"
@@ -111,23 +99,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     def percent(row, name, low, high):
         return f"{100 * row[name]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
 
-    claims, clean, comparison = tables["claims"], tables["clean_accuracy"], tables["comparison"]
-    ledger = pd.DataFrame(
-        {
-            "claim": claims["claim"] + ": " + claims["statement"],
-            "data set": claims["dataset"],
-            "paper": claims["paper"],
-            "here (95 % interval)": [
-                "-"
-                if pd.isna(r["ours"])
-                else f"{r['ours']:.3g} {r['unit']}"
-                + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.3g} to {r['ci_high']:.3g})")
-                for _, r in claims.iterrows()
-            ],
-            "n": claims["n"].map(lambda n: "-" if pd.isna(n) else f"{n:.0f}"),
-            "verdict": claims["verdict"],
-        }
-    )
+    clean, comparison = tables["clean_accuracy"], tables["comparison"]
     accuracy = clean[["dataset", "variant", "seed", "n"]].assign(
         **{
             "clean accuracy, %": clean.apply(percent, axis=1, args=("accuracy", "ci_low", "ci_high")),
@@ -161,7 +133,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"From profile `{profile.profile}`: {data}. Intervals are 95 %.",
         "**The claims**, each with a verdict by the rule that stands beside it in "
         f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
-        ledger.to_markdown(index=False, disable_numparse=True),
+        printed(tables["claims"]).to_markdown(index=False, disable_numparse=True),
         "**Clean accuracy** on the whole test split:",
         accuracy.to_markdown(index=False, disable_numparse=True),
         f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
@@ -212,6 +184,7 @@ if __name__ == "__main__":
         if "--readme" in sys.argv:  # what this repository shows of its default run
             write_readme(profile)
             render_notebooks(profile)
+            write_index(ROOT / "figures" / profile.profile)
         else:
             write_report(profile)
     except StudyError as error:

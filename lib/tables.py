@@ -194,13 +194,7 @@ def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -
         table.to_csv(temporary, index=False, lineterminator="\n")
     short = rounded(table)
     write_text(md, f"**{title}**\n\n{short.to_markdown(index=False, disable_numparse=True)}\n")
-    names = [column.replace("_", " ") for column in short]
-    body = (
-        short.set_axis(names, axis="columns")
-        .map(_latex)
-        .to_latex(index=False, escape=False, caption=_latex(title), label=f"tab:{path.name}", position="tb")
-    )
-    write_text(tex, f"% needs \\usepackage{{booktabs}}\n{body}")
+    write_text(tex, latex(short, title, path.name))
     write_provenance(path, title=title, **provenance)
 
 
@@ -219,8 +213,52 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).map(show)
 
 
+def latex(table: pd.DataFrame, title: str, name: str) -> str:
+    """A table of texts as LaTeX for booktabs, a value and its interval in one column; `longtable` where it is long.
+
+    The columns of an interval end in `low` and `high` and follow that of their value. Sentences break their lines.
+    """
+    table = table.copy()
+    for low in [column for column in table if column.endswith("low")]:
+        place = table.columns.get_loc(low)
+        value, high = table.columns[place - 1], table.columns[place + 1]
+        known = table[low] != "-"
+        table[value] = table[value].where(
+            ~known, table[value] + " (" + table[low] + " to " + table[high] + ")"
+        )
+        table = table.drop(columns=[low, high])
+    longest = {column: table[column].str.len().max() for column in table}
+    share = {column: length**0.5 for column, length in longest.items() if length > 30}
+    widths = [
+        rf"p{{{0.65 * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
+        for column in table
+    ]
+    long = len(table) > 40 or table.map(len).to_numpy().sum() > 5000
+    body = table.set_axis(table.columns.str.replace("_", " ").map(_latex), axis="columns").map(_latex).to_latex(
+        index=False, escape=False, caption=_latex(title), label=f"tab:{name}", position=None if long else "tb",
+        longtable=long, column_format="".join(widths),
+    )  # fmt: skip
+    small = "\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
+    if long:
+        return f"% needs \\usepackage{{booktabs,longtable}}\n{{{small}{body}}}\n"
+    body = body.replace("\\begin{tabular}", small + "\\begin{tabular}", 1)
+    return f"% needs \\usepackage{{booktabs}}\n{body}"
+
+
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {
+        "<": "$<$",
+        ">": "$>$",
+        "ε": r"$\epsilon$",
+        "γ": r"$\gamma$",
+        "≤": r"$\le$",
+        "≥": r"$\ge$",
+        "→": r"$\to$",
+    }
+)
+
+
 def _latex(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash{}"), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"),
-                           ("<", r"$<$"), (">", r"$>$")):  # fmt: skip
-        text = str(text).replace(plain, escaped)
-    return text
+    return str(text).translate(_LATEX)

@@ -1,10 +1,13 @@
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from lib import tables
+from lib import ROOT, tables
 from lib.profile import Training
 
 
@@ -162,6 +165,41 @@ def test_a_table_is_written_three_ways_with_provenance(tmp_path):
     assert r"\toprule" in tex
     assert r"a\_b & 0.123 & 7 & -" in tex
     assert (tmp_path / "t.provenance.json").is_file()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no pdflatex")
+def test_latex_sets_the_tables(tmp_path):
+    awkward = pd.DataFrame({"a_b": ["x & y % # $ { } ~ ^ \\ <= ε"], "share": [0.5]})
+    tables.write_table(awkward, tmp_path / "awkward", "50 % of $x$ & {more} ~ _", {})
+    files = [tmp_path / "awkward.tex", *sorted((ROOT / "figures").glob("*/tables/*.tex"))]
+    assert len(files) > 5
+    body = "\n".join(rf"\input{{{file}}}\clearpage" for file in files)
+    page = (
+        rf"\documentclass{{article}}\usepackage{{booktabs,longtable}}\begin{{document}}{body}\end{{document}}"
+    )
+    (tmp_path / "all.tex").write_text(page)
+    run = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all"],
+        cwd=tmp_path, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert "Float too large" not in run.stdout
+
+
+def test_latex_puts_an_interval_beside_its_value_and_breaks_long_tables():
+    columns = {
+        "n": ["7", "8"],
+        "share": ["0.5", "1"],
+        "ci_low": ["0.1", "-"],
+        "ci_high": ["0.9", "-"],
+        "p": ["1", "1"],
+    }
+    text = tables.latex(pd.DataFrame(columns), "title", "name")
+    assert r"n & share & p \\" in text
+    assert r"7 & 0.5 (0.1 to 0.9) & 1 \\" in text
+    assert r"8 & 1 & 1 \\" in text
+    assert "longtable" not in text
+    assert "longtable" in tables.latex(pd.DataFrame({"n": ["7"] * 41}), "title", "name")
 
 
 @pytest.mark.parametrize(

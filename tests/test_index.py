@@ -1,0 +1,55 @@
+"""Every figure and table that is shown is accounted for."""
+
+import re
+
+import pytest
+
+from lib import ROOT, StudyError, index
+
+FOLDERS = [path for name in ("quick", "bench") if (path := ROOT / "figures" / name).is_dir()]
+FOLDERS += [
+    p.parent.parent for p in (ROOT / "figures").glob("*/tables/claims.csv") if p.parent.parent not in FOLDERS
+]
+SHOWN = [(folder, "figure", name) for folder in FOLDERS for name in index.figures(folder)] + [
+    (folder, "table", path.name) for folder in FOLDERS for path in index.tables(folder)
+]
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "name"), SHOWN, ids=lambda value: getattr(value, "name", str(value))
+)
+def test_each_figure_and_table_has_an_entry_and_a_maker(folder, kind, name):
+    about = index.entry(index.FIGURES if kind == "figure" else index.TABLES, name)
+    assert all(about)
+    path, _ = index.made_by(name, kind)
+    assert path.is_file()
+    assert name in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_index_is_that_of_what_lies_beside_it(folder):
+    text = (folder / "index.md").read_text(encoding="utf-8")
+    assert text == index.index(folder), f"write it again: python -m lib.index {folder.name}"
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert not [link for link in links if not (folder / link).is_file()]
+    for file in [*folder.glob("*.png"), *folder.glob("tables/*.csv")]:
+        if not any(f"_{dataset}" in file.name for dataset in index.DATASETS):
+            assert file.relative_to(folder).as_posix() in links
+    if folder.name != "bench":
+        assert "phantom" in text or "phantom" not in (folder / "tables" / "claims.md").read_text(
+            encoding="utf-8"
+        )
+
+
+def test_an_unknown_figure_is_refused(tmp_path):
+    (tmp_path / "surprise.png").touch()
+    with pytest.raises(StudyError, match="surprise"):
+        index.index(tmp_path)
+    with pytest.raises(StudyError, match="surprise"):
+        index.made_by("surprise", "figure")
+
+
+def test_figures_of_one_data_set_are_left_out(tmp_path):
+    for name in ("gradcam_ham10000", "gradcam_ham10000_seed1", "gradcam", "robust_accuracy"):
+        (tmp_path / f"{name}.png").touch()
+    assert index.figures(tmp_path) == ["robust_accuracy", "gradcam"]

@@ -1,0 +1,112 @@
+"""The pages: what goes into them, and, where .venv-site and Chromium are there, how they look in a browser."""
+
+import os
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+
+from lib import ROOT, site
+
+PYTHON = ROOT / ".venv-site" / "bin" / "python"
+BROWSER = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+
+
+def picture():
+    data = {"image/png": "iVBORw0KGgo="}
+    return nbformat.v4.new_output("display_data", data)
+
+
+def code(source, *outputs):
+    cell = nbformat.v4.new_code_cell(source)
+    cell.outputs = list(outputs)
+    return cell
+
+
+def words(*cells):
+    return [
+        cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for cell in site.described(nbformat.v4.new_notebook(cells=list(cells))).cells
+        if cell.cell_type == "code"
+    ]
+
+
+def test_pictures_get_the_caption_that_follows():
+    caption = nbformat.v4.new_markdown_cell("*Robust `accuracy`*, with\nbands at $95$ %.\n\n## Next")
+    assert words(code("draw()", picture()), caption, code("print()")) == [
+        "Robust accuracy, with bands at 95 %.",
+        None,
+    ]
+
+
+def test_or_what_the_index_says_or_the_heading():
+    title = nbformat.v4.new_markdown_cell("Text\n\n## What it looks like\n\nMore")
+    saved = 'figures.save(figure, out / "gradcam_shift", stamp)'
+    shows = site.index.FIGURES["gradcam_shift"].shows
+    assert words(title, code(saved, picture()), code("draw()", picture())) == [
+        shows,
+        "Figure: What it looks like",
+    ]
+
+
+def test_code_is_folded():
+    notebook = site.described(nbformat.v4.new_notebook(cells=[code("1")]))
+    assert notebook.cells[0].metadata["tags"] == ["hide-input"]
+
+
+def test_links_to_folders_are_text(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "x.md").touch()
+    text = "[a](profiles), [b](x.md), ![c](profiles), [d](https://e.org/f)"
+    assert site.without_folder_links(text, tmp_path) == "a, [b](x.md), ![c](profiles), [d](https://e.org/f)"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    site.assemble(folder)
+    return folder
+
+
+def test_the_ledger_stands_in_front_with_its_label_and_its_rules(source):
+    front = (source / "index.md").read_text(encoding="utf-8")
+    assert "<!--" not in front
+    assert front.index("phantom data") < front.index("| C1: ")
+    for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "S1"):
+        assert f"| {claim}: " in front
+        assert f"- **{claim}**: " in front
+    for folder in site.results():
+        assert f"<figures/{folder.name}/index>" in front
+        assert (source / "figures" / folder.name / "index.md").is_file()
+
+
+def test_each_picture_of_the_notebooks_has_words(source):
+    for path in (source / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+                assert len(cell.metadata["mystnb"]["image"]["alt"]) > 15
+
+
+def test_nothing_of_one_data_set_alone_is_shown(source):
+    assert not list((source / "figures").rglob("*_eyepacs*"))
+
+
+@pytest.mark.skipif(
+    not PYTHON.is_file(), reason="./reproduce site makes the environment that builds the pages"
+)
+def test_the_pages_are_well_in_a_browser(tmp_path):
+    def run(*command):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run([PYTHON, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    built = run("-m", "lib.site", tmp_path / "site")  # Sphinx' warnings are errors
+    assert built.returncode == 0, built.stdout + built.stderr
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "<table" in page
+    assert "https://cdn" not in page
+    if BROWSER:
+        # The whole site takes minutes: ./reproduce site, then tests/pages_in_browser.py site
+        few = "index.html", "notebooks/02_training.html", "figures/quick/index.html"
+        looked = run("tests/pages_in_browser.py", tmp_path / "site", "--only", *few)
+        assert looked.returncode == 0, looked.stdout + looked.stderr
