@@ -181,6 +181,10 @@ class Profile(Section):
             raise ValueError("variants needs both baseline and attention: the study compares them")
         return self
 
+    def variants_of(self, seed: int) -> list[str]:
+        """The variants that are trained from this seed."""
+        return self.variants
+
     @property
     def label(self) -> str:
         """What every output says about the data it came from."""
