@@ -1,11 +1,12 @@
-# The study as a graph: prepare -> train -> outcomes -> attack -> gradcam -> results -> report.
-# Every rule but two runs one notebook; `outcomes` computes the slowest part of 03_attacks, a job per variant so that
-# cores and machines can share it, and `report` writes a page. Run it through ./reproduce, which makes the environment.
+# The study as a graph: prepare -> variant -> train, attack, gradcam -> results -> report.
+# Every rule but two runs one notebook; `variant` trains one variant and attacks it, which is nearly all of the work, in
+# a job of its own so that cores and machines can share it, and `report` writes a page. Run it through ./reproduce,
+# which makes the environment.
 
 import sys
 from pathlib import Path
 
-from lib import StudyError
+from lib import StudyError, cost
 from lib.artifacts import listing
 from lib.profile import check, profile_path
 
@@ -15,6 +16,9 @@ try:
 except StudyError as error:
     sys.exit(f"reproduce: {error}")
 DATASETS = [config["dataset"]] if "dataset" in config else PROFILE.datasets
+
+THREADS = PROFILE.threads or int(config.get("threads", 0)) or workflow.cores
+GPUS = int(config.get("gpus", 0))  # of each job that trains or attacks
 
 DATA = str(config.get("data", "data/raw"))  # relative to this folder, like everything here
 RUNS = f"data/runs/{PROFILE.profile}"
@@ -26,6 +30,24 @@ def sources(*modules):
     paths = [Path("lib", module) for module in modules]
     files = [file for path in paths for file in [path.with_suffix(".py"), *sorted(path.rglob("*.py")), *sorted(path.rglob("*.yaml"))]]
     return [str(file) for file in files if file.exists()]
+
+
+def finished_variants(wildcards):
+    """The markers of the variants that are trained from a seed."""
+    variants = PROFILE.variants_of(int(wildcards.seed))
+    return [f"{RUNS}/{wildcards.dataset}/seed{wildcards.seed}/{variant}/variant.done" for variant in variants]
+
+
+def needs(stage, gpus=0):
+    """What a job of a stage asks a cluster for: memory, minutes (more of both when it is tried again) and GPUs.
+
+    Snakemake heeds none of this on a machine of one's own, unless it is told with --resources what there is.
+    """
+    return dict(
+        mem_mb=lambda wildcards, attempt: attempt * cost.megabytes(PROFILE, stage),
+        runtime=lambda wildcards, attempt: attempt * cost.minutes(PROFILE, stage, wildcards.get("dataset"), THREADS, gpus),
+        gpu=gpus,
+    )
 
 
 def raw_files(dataset):
@@ -74,7 +96,9 @@ rule prepare:
         **stage("01_preprocessing"),
         files=lambda wildcards: raw_files(wildcards.dataset),
     priority: 20  # so that no data set's chain is left to run alone at the end
-    threads: PROFILE.threads or workflow.cores
+    threads: THREADS
+    resources:
+        **needs("prepare"),
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.tsv"
     log:
@@ -83,17 +107,40 @@ rule prepare:
         RUN
 
 
-rule train:
+rule variant:
     input:
         rules.prepare.output,
+        sources("models", "training", "attacks", "robustness", "evaluation", "study"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),
+    params:
+        profile=NAME,
+        data=DATA,
+    priority: 10  # the notebooks of one data set then run beside the variants of the next
+    threads: THREADS
+    resources:
+        **needs("variant", GPUS),
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.log",
+    shell:
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile} {wildcards.dataset} {wildcards.seed} "
+        "{wildcards.variant} {params.data:q} 2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+
+
+rule train:
+    input:
+        finished_variants,
         "notebooks/02_training.ipynb",
         sources("models", "training", "study", "tables", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
     params:
         **stage("02_training"),
-    priority: 10  # so that no data set's chain is left to run alone at the end
-    threads: PROFILE.threads or workflow.cores
+    threads: THREADS
+    resources:
+        **needs("train"),
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/train.tsv"
     log:
@@ -102,39 +149,19 @@ rule train:
         RUN
 
 
-rule outcomes:
-    input:
-        rules.train.output,
-        sources("attacks", "robustness", "evaluation", "study"),
-    output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.done"),
-    params:
-        profile=NAME,
-        data=DATA,
-    priority: 5
-    threads: PROFILE.threads or workflow.cores
-    benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.tsv"
-    log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/outcomes.log",
-    shell:
-        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile} {wildcards.dataset} {wildcards.seed} "
-        "{wildcards.variant} {params.data:q} 2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
-
-
 rule attack:
     input:
-        lambda wildcards: [
-            f"{RUNS}/{wildcards.dataset}/seed{wildcards.seed}/{variant}/outcomes.done"
-            for variant in PROFILE.variants_of(int(wildcards.seed))
-        ],
+        finished_variants,
         "notebooks/03_attacks.ipynb",
         sources("attacks", "robustness", "evaluation", "study", "panels", "claims", "tables", "figures", "curves"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
     params:
         **stage("03_attacks"),
-    threads: PROFILE.threads or workflow.cores
+    priority: 5  # the longest of the notebooks
+    threads: THREADS
+    resources:
+        **needs("attack", GPUS),
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/attack.tsv"
     log:
@@ -145,14 +172,16 @@ rule attack:
 
 rule gradcam:
     input:
-        rules.train.output,
+        finished_variants,
         "notebooks/04_gradcam.ipynb",
         sources("attacks", "explain", "study", "panels", "tables", "figures"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.done"),
     params:
         **stage("04_gradcam"),
-    threads: PROFILE.threads or workflow.cores
+    threads: THREADS
+    resources:
+        **needs("gradcam", GPUS),
     benchmark:
         f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.tsv"
     log:
@@ -164,7 +193,7 @@ rule gradcam:
 rule results:
     input:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
-               dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam"]),
+               dataset=DATASETS, seed=PROFILE.seeds, stage=["train", "attack", "gradcam"]),
         "notebooks/05_results.ipynb",
         sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels"),
     output:
@@ -174,7 +203,9 @@ rule results:
         datasets=",".join(DATASETS),
         data=DATA,
         output=f"{NOTEBOOKS}/05_results.ipynb",
-    threads: PROFILE.threads or workflow.cores
+    threads: THREADS
+    resources:
+        **needs("results"),
     benchmark:
         f"{RUNS}/results.tsv"
     log:
@@ -193,6 +224,8 @@ rule report:
         touch(f"{RUNS}/report.done"),
     params:
         profile=NAME,
+    resources:
+        **needs("report"),
     log:
         f"{RUNS}/report.log",
     shell:

@@ -2,7 +2,7 @@
 
     python -m lib.evaluation quick ham10000 0 attention data/raw
 
-computes the outcomes of one variant, which notebooks then read.
+trains one variant and attacks it; notebooks then read what came out.
 """
 
 import shutil
@@ -16,6 +16,18 @@ from lib.attacks import trust
 from lib.datasets import subset
 from lib.robustness import robust_accuracy
 from lib.study import Study, read_table
+
+
+def run_variant(study: Study, variant: str) -> None:
+    """Make all that depends on one variant alone: the model, its predictions, outcomes and directions.
+
+    One process for all of it starts once and compiles once. Each part is kept as soon as it is there (training after
+    every epoch, attacks one by one), so that a process that was killed continues there when it is called again.
+    """
+    study.trained(variant)
+    study.predictions_of(variant)
+    outcomes_of(study, variant)
+    directions_of(study, variant)
 
 
 def outcomes(study: Study) -> pd.DataFrame:
@@ -129,27 +141,28 @@ def directions(study: Study) -> pd.DataFrame:
     reached. With two classes every attack goes towards the other class, so the headline attack's outcomes hold the
     answer; with more, the `gradcam_attack` is run towards the goal.
     """
+    return study.gather(lambda variant: directions_of(study, variant))
+
+
+def directions_of(study: Study, variant: str) -> pd.DataFrame:
+    """The directions of one variant, without the columns that name it."""
     classes = study.info.classes
     pair = study.info.direction or classes
     goal_of = {pair[0]: pair[1], pair[1]: pair[0]}
-
-    def push(variant):
-        if len(classes) == 2:
-            table = _outcomes(study, variant, study.headline())
-        else:
-            rows = study.evaluated[study.evaluated["class_name"].isin(pair)]
-            targets = [classes.index(goal_of[name]) for name in rows["class_name"]]
-            table = _attacked(study, variant, study.examined(), rows, "directions", targets)
-        start = table["label"].map(dict(enumerate(classes)))
-        facts = {"start": start, "goal": start.map(goal_of), "reached": ~table["correct"]}
-        return table[["attack", "image_id", "epsilon"]].assign(**facts)
-
-    return study.gather(push)
+    if len(classes) == 2:
+        table = _outcomes(study, variant, study.headline())
+    else:
+        rows = study.evaluated[study.evaluated["class_name"].isin(pair)]
+        targets = [classes.index(goal_of[name]) for name in rows["class_name"]]
+        table = _attacked(study, variant, study.examined(), rows, "directions", targets)
+    start = table["label"].map(dict(enumerate(classes)))
+    facts = {"start": start, "goal": start.map(goal_of), "reached": ~table["correct"]}
+    return table[["attack", "image_id", "epsilon"]].assign(**facts)
 
 
 if __name__ == "__main__":
     try:
         profile, dataset, seed, variant, data = sys.argv[1:]
-        outcomes_of(Study(profile, dataset, int(seed), data), variant)
+        run_variant(Study(profile, dataset, int(seed), data), variant)
     except StudyError as error:
         sys.exit(f"evaluation: {error}")

@@ -222,9 +222,11 @@ class Study:
 
     def predictions(self) -> pd.DataFrame:
         """Per test image: image_id, label, predicted, correct and the probability of every class (p0, p1, ...)."""
-        return self.gather(self._predictions)
+        return self.gather(self.predictions_of)
 
-    def _predictions(self, variant):
+    def predictions_of(self, variant: str) -> pd.DataFrame:
+        """The predictions of one variant, without the columns that name it."""
+
         def make(temporary):
             test = self.index[self.index["split"] == "test"]
             model, _ = self.trained(variant)
