@@ -28,7 +28,7 @@ NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Robust accuracy against epsilon with 95 % bands, a panel per attack; several data sets, a row for each.
 
-    `table` as from `lib.tables.robust_accuracy`. With several seeds each is drawn.
+    `table` as from `lib.tables.over_seeds` or, to draw every training run, `robust_accuracy`.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], table["through"], strict=True)))
@@ -40,7 +40,8 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             (table["dataset"] == dataset) & (table["attack"] == attack)
             & (table["norm"] == norm) & (table["through"] == through)
         ]  # fmt: skip
-        for (variant, _), run in here.groupby(["variant", "seed"], sort=False):
+        runs = ["variant", "seed"] if "seed" in here else ["variant"]
+        for (variant, *_), run in here.groupby(runs, sort=False):
             style = COLOURS[variant], DASHES[variant], MARKERS[variant]
             _curve(ax, run, variant, *style)
         name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"

@@ -253,14 +253,15 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Mean agreement of clean and attacked maps with 95 % intervals; `table` as from `gradcam_shift`."""
     measures = list(dict.fromkeys(table["measure"]))
     datasets = list(dict.fromkeys(table["dataset"]))
-    figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, 0.5 + 0.55 * len(datasets)), sharey=True)
     kinds = list(dict.fromkeys(zip(table["variant"], table["map"], strict=True)))
+    height = 0.5 + 0.18 * max(len(kinds), 3) * len(datasets) + 0.13 * (-(-len(kinds) // 4) - 1)
+    figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, height), sharey=True)
     for ax, measure in zip(axes, measures, strict=True):
         for i, (variant, kind) in enumerate(kinds):
             group = table[
                 (table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)
             ]
-            y = group["dataset"].map(datasets.index) + 0.2 * (i - (len(kinds) - 1) / 2)
+            y = group["dataset"].map(datasets.index) + 0.6 / len(kinds) * (i - (len(kinds) - 1) / 2)
             error = [group["mean"] - group["ci_low"], group["ci_high"] - group["mean"]]
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
             ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
@@ -270,6 +271,9 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
     figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(kinds), frameon=False
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=min(len(kinds), 4),
+        frameon=False,
     )
     return figure

@@ -23,7 +23,8 @@ class Entry(NamedTuple):
 FIGURES = {
     "robust_accuracy": Entry(
         "Robust accuracy",
-        "Robust accuracy against the budget, with Wilson's 95 % bands; the leftmost point is the clean image.",
+        "Robust accuracy against the budget, mean over training runs, with 95 % bands; the leftmost point is the "
+        "clean image.",
         f"the results behind the claims C1 and C2, in {LOST}",
     ),
     "relative_change": Entry(
@@ -85,6 +86,11 @@ TABLES = {
     "robust_accuracy": Entry(
         "Robust accuracy",
         "Robust accuracy of every run under every attack at every budget, with n and Wilson's 95 % interval.",
+        f"the results behind the claims C1 and C2, in {LOST}",
+    ),
+    "robust_accuracy_over_seeds": Entry(
+        "Robust accuracy over training runs",
+        "Mean over the training runs of a variant, with 95 % intervals over images and, with several runs, seeds.",
         f"the results behind the claims C1 and C2, in {LOST}",
     ),
     "comparison": Entry(

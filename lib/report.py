@@ -14,8 +14,9 @@ from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.tables import rounded, timings, write_table
 
-BEGIN = "<!-- results of figures/quick, written by: python -m lib.report quick --readme -->"
+BEGIN = "<!-- results of figures/{0}, written by: python -m lib.report {0} --readme -->"
 END = "<!-- end of results -->"
+FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -128,9 +129,12 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             for _, r in failed.iterrows()
         )
     data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
+    departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
     headline = profile.evaluation.headline
     parts = [
-        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.",
+        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.{departures}",
+        "\n".join(f"- {sentence}" for sentence in _found(tables, headline)),
+        "<details><summary>Claims and tables</summary>",
         "**The claims**, each with a verdict by the rule that stands beside it in "
         f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
         printed(tables["claims"]).to_markdown(index=False, disable_numparse=True),
@@ -142,16 +146,35 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
         f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "</details>"])
+
+
+def _found(tables, headline) -> list[str]:
+    """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
+    comparison = tables["comparison"]
+    sentences = [*tables.get("why_findings", {"sentence": []})["sentence"]]
+    sentences += [*tables.get("why_attribution", {"conclusion": []})["conclusion"]]
+    for dataset, rows in comparison.groupby("dataset", sort=False):
+        fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
+        sentences.append(
+            f"{dataset}: under `{headline}` neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a "
+            f"budget of {fallen['epsilon'].min():g} gray levels on."
+            if len(fallen)
+            else f"{dataset}: under `{headline}` some images stand at every budget tried, up to {rows['epsilon'].max():g}."
+        )
+    return sentences
 
 
 def write_readme(profile: Profile) -> None:
     """Put the results of a run between the markers of the README."""
     tables = _tables(profile)
     readme = ROOT / "README.md"
-    head, rest = readme.read_text(encoding="utf-8").split(BEGIN, 1)
+    begin = BEGIN.format(profile.profile)
+    head, found, rest = readme.read_text(encoding="utf-8").partition(begin)
+    if not found:
+        raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
     _, tail = rest.split(END, 1)
-    artifacts.write_text(readme, f"{head}{BEGIN}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
+    artifacts.write_text(readme, f"{head}{begin}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
 
 
 def render_notebooks(profile: Profile) -> None:
@@ -181,9 +204,10 @@ def render_notebooks(profile: Profile) -> None:
 if __name__ == "__main__":
     try:
         profile = load_profile(sys.argv[1])
-        if "--readme" in sys.argv:  # what this repository shows of its default run
+        if "--readme" in sys.argv:  # what this repository shows of its runs; its notebooks are of the default one
             write_readme(profile)
-            render_notebooks(profile)
+            if profile.profile == "quick":
+                render_notebooks(profile)
             write_index(ROOT / "figures" / profile.profile)
         else:
             write_report(profile)
