@@ -1,20 +1,14 @@
 """The three data sets: their facts, their label files and images as one tidy index, and leak-free splits."""
 
-from lib.datasets.check import Check, check_dataset, usable_index
-from lib.datasets.readers import read_index
-from lib.datasets.registry import DATASETS, DatasetInfo, dataset_info
-from lib.datasets.splits import SPLITS, check_no_leak, split_index, subset
+import lazy_loader
 
-__all__ = [
-    "DATASETS",
-    "SPLITS",
-    "Check",
-    "DatasetInfo",
-    "check_dataset",
-    "check_no_leak",
-    "dataset_info",
-    "read_index",
-    "split_index",
-    "subset",
-    "usable_index",
-]
+# Whoever needs the facts alone, as a profile does, does not wait for pandas, SciPy and OpenCV.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "check": ["Check", "check_dataset", "usable_index"],
+        "readers": ["read_index"],
+        "registry": ["DATASETS", "DatasetInfo", "dataset_info"],
+        "splits": ["SPLITS", "check_no_leak", "split_index", "subset"],
+    },
+)

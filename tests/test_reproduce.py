@@ -1,0 +1,85 @@
+"""What ./reproduce hands on to Snakemake, on pretended clusters."""
+
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+
+import pytest
+
+from lib import ROOT
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """The script as a module that neither sets up nor runs anything; `handed` has what it would run last."""
+    loader = SourceFileLoader("reproduce", str(ROOT / "reproduce"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = module_from_spec(spec_from_loader("reproduce", loader))
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(module, "lock", lambda _: 0)
+    monkeypatch.setattr(module, "run", lambda *command, **_: setattr(module, "handed", command) or 0)
+    return module
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """Make Slurm's commands answer with this configuration and these generic resources."""
+
+    def pretend(configuration, resources="(null)"):
+        answers = {"sbatch": "", "scontrol": configuration, "sinfo": resources}
+        for name, answer in answers.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return pretend
+
+
+def call(module, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words])
+    with pytest.raises(SystemExit) as left:
+        module.main()
+    assert not left.value.code
+    return list(module.handed)
+
+
+def after(command, option):
+    return command[command.index(option) + 1]
+
+
+def test_values_of_snakemakes_options_are_no_targets(reproduce, monkeypatch):
+    command = call(reproduce, monkeypatch, "--cores", "3", "--forcerun", "train", "--jobs", "36")
+    assert command[:5] == ["snakemake", "--forcerun", "train", "--jobs", "36"]
+    assert after(command, "--cores") == "3"
+    assert "--" not in command
+    assert call(reproduce, monkeypatch, "results", "--cores", "3")[:2] == ["snakemake", "results"]
+
+
+def test_without_accounts_squeue_is_asked_before_slurm_forgets(reproduce, cluster, monkeypatch):
+    cluster("AccountingStorageType   = accounting_storage/none\nMinJobAge               = 60 sec")
+    command = call(reproduce, monkeypatch, "--executor", "slurm", "--jobs", "36", "--retries", "5")
+    assert after(command, "--slurm-status-command") == "squeue"
+    # The plugin goes back to sacct when three checks do not fit into the time that Slurm remembers a job.
+    assert int(after(command, "--slurm-init-seconds-before-status-checks")) * 3 <= 60
+    assert command.count("--retries") == 1
+    assert after(command, "--retries") == "5"
+    assert {"threads=8", "gpus=0"} <= set(command)
+    assert "--cores" not in command
+
+
+def test_with_accounts_the_plugins_own_way_is_kept(reproduce, cluster, monkeypatch):
+    cluster("AccountingStorageType   = accounting_storage/slurmdbd\nMinJobAge   = 300 sec", "gpu:v100:4")
+    command = call(reproduce, monkeypatch, "--executor", "slurm", "--jobs", "36", "--cores", "4")
+    assert not [word for word in command if word.startswith("--slurm")]
+    assert {"threads=4", "gpus=1"} <= set(command)
+
+
+def test_a_machine_without_slurm_is_told_so_in_one_sentence(reproduce, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--executor", "slurm", "--jobs", "36"])
+    with pytest.raises(
+        SystemExit, match=r"^reproduce: --executor slurm needs Slurm's commands.*login node\.$"
+    ):
+        reproduce.main()
