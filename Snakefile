@@ -1,4 +1,4 @@
-# The study as a graph: prepare -> train -> outcomes -> attack -> gradcam -> results -> report.
+# The study as a graph: prepare -> train -> outcomes -> attack -> gradcam, why -> results -> report.
 # Every rule but two runs one notebook; `outcomes` computes the slowest part of 03_attacks, a job per variant so that
 # cores and machines can share it, and `report` writes a page. Run it through ./reproduce, which makes the environment.
 
@@ -158,12 +158,30 @@ rule gradcam:
         RUN
 
 
+rule why:
+    input:
+        rules.attack.output,
+        "notebooks/06_why.ipynb",
+        sources("why", "attacks", "explain", "robustness", "evaluation", "study", "statistics", "claims", "tables", "figures"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/why.done"),
+    params:
+        **stage("06_why"),
+    threads: PROFILE.threads or workflow.cores
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/why.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/why.log",
+    shell:
+        RUN
+
+
 rule results:
     input:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
-               dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam"]),
+               dataset=DATASETS, seed=PROFILE.seeds, stage=["attack", "gradcam", "why"]),
         "notebooks/05_results.ipynb",
-        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels"),
+        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels", "why"),
     output:
         touch(f"{RUNS}/results.done"),
     params:

@@ -24,6 +24,10 @@ FIGURES = {
     "adversarial_examples": "Clean image, amplified perturbation and attacked image.",
     "gradcam": "Grad-CAM for the true class and the block's attention map, clean and attacked.",
     "gradcam_shift": "How much of a map stays under attack, 1 for all of it, with 95 % intervals.",
+    "why_attribution": "What the difference is due to: attention minus each other variant, in points of robust "
+    "accuracy averaged over the typical budgets, with paired 95 % intervals.",
+    "why_ratios": "Attention over each other variant, image by image, with 95 % intervals: margin, slope, and the "
+    "distance to the nearest mistake that they give to first order; curvature.",
     "fig1_xray_pipeline": "The contrast pipeline of the chest x-rays (Figure 1 of the paper).",
 }
 
@@ -170,6 +174,9 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
         f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
+    if "why_findings" in tables:
+        found = "\n".join(f"- {sentence}" for sentence in tables["why_findings"]["sentence"])
+        parts.append(f"**Why**, measured in [06_why](notebooks/06_why.ipynb):\n\n{found}")
     return "\n\n".join(parts)
 
 

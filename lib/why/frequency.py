@@ -1,8 +1,9 @@
-"""Perturbations by spatial frequency, in the discrete cosine transform of Shao et al. 2021 (section 4.3 there).
+"""Perturbations by spatial frequency, in the discrete cosine transform of Shao et al. 2021 (section 4.3
+there).
 
-The transform is orthonormal (type II), so energies of coefficients add up to the energy of the perturbation, and it sees no
-edge where an image ends, as a Fourier transform would. Frequencies are in cycles per pixel: coefficient k of N has k / 2N,
-up to 0.5 along one axis and sqrt(0.5) along the diagonal.
+The transform is orthonormal (type II), so energies of coefficients add up to the energy of the perturbation,
+and it sees no edge where an image ends, as a Fourier transform would. Frequencies are in cycles per pixel:
+coefficient k of N has k / 2N, up to 0.5 along one axis and sqrt(0.5) along the diagonal.
 """
 
 import numpy as np
@@ -18,7 +19,9 @@ def radius(height: int, width: int) -> np.ndarray:
 
 
 def spectrum(perturbations, edges=BANDS) -> np.ndarray:
-    """Share of each perturbation's energy by band, float (n, bands), channels together; NaN for one of zeros."""
+    """Share of each perturbation's energy by band, float (n, bands), channels together; NaN for one of
+    zeros.
+    """
     coefficients = dctn(np.asarray(perturbations, np.float64), axes=(1, 2), norm="ortho")
     power = np.square(coefficients).sum(axis=-1)
     band = np.clip(np.digitize(radius(*power.shape[1:]), edges) - 1, 0, len(edges) - 2)
@@ -28,10 +31,11 @@ def spectrum(perturbations, edges=BANDS) -> np.ndarray:
 
 
 def filtered(perturbations, cutoff: float, keep: str) -> np.ndarray:
-    """Perturbations (n, H, W, C) with only their frequencies below ("low") or from ("high") the cutoff on, float32.
+    """Perturbations (n, H, W, C) with only their frequencies below ("low") or from ("high") the cutoff on,
+    float32.
 
-    The two add up to the whole, as in Shao et al. 2021, equation 2; nothing is scaled up again, so that a filtered
-    perturbation is a part of the original one.
+    The two add up to the whole, as in Shao et al. 2021, equation 2; nothing is scaled up again, so that a
+    filtered perturbation is a part of the original one.
     """
     perturbations = np.asarray(perturbations, np.float64)
     coefficients = dctn(perturbations, axes=(1, 2), norm="ortho")
@@ -41,7 +45,9 @@ def filtered(perturbations, cutoff: float, keep: str) -> np.ndarray:
 
 
 def mean_frequency(perturbations) -> np.ndarray:
-    """The energy-weighted mean radial frequency, cycles per pixel, float (n,); NaN for a perturbation of zeros."""
+    """The energy-weighted mean radial frequency, cycles per pixel, float (n,); NaN for a perturbation of
+    zeros.
+    """
     power = np.square(dctn(np.asarray(perturbations, np.float64), axes=(1, 2), norm="ortho")).sum(axis=-1)
     total = power.sum(axis=(1, 2))
     weighted = (power * radius(*power.shape[1:])).sum(axis=(1, 2))

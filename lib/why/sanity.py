@@ -1,7 +1,8 @@
-"""Is an explanation sound? Randomise the model's weights from the top down, and ask other methods for the same map.
+"""Is an explanation sound? Randomise the model's weights from the top down, and ask other methods for the
+same map.
 
-Adebayo et al. 2018 ("Sanity checks for saliency maps", section 3.1): a map that stays as it is when the weights that it is
-said to explain are destroyed shows the image, not the model.
+Adebayo et al. 2018 ("Sanity checks for saliency maps", section 3.1): a map that stays as it is when the
+weights that it is said to explain are destroyed shows the image, not the model.
 """
 
 from contextlib import redirect_stdout
@@ -35,10 +36,11 @@ def randomisation_steps(model: keras.Model) -> list[tuple[str, list[str]]]:
 
 
 def randomised(model: keras.Model, seed: int = 0):
-    """Copies of a model with ever more of it randomised: yields (step, model), the same object further destroyed.
+    """Copies of a model with ever more of it randomised: yields (step, model), the same object further
+    destroyed.
 
-    Randomising permutes the numbers within each tensor of a layer, which keeps their distribution, and with it the
-    scale of the activations, and destroys what they say. The model itself is left as it is.
+    Randomising permutes the numbers within each tensor of a layer, which keeps their distribution, and with
+    it the scale of the activations, and destroys what they say. The model itself is left as it is.
     """
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
@@ -51,7 +53,9 @@ def randomised(model: keras.Model, seed: int = 0):
 
 
 def grad_cam_plus_plus(model, images, classes, layer: str = "features") -> np.ndarray:
-    """Grad-CAM++ (Chattopadhay et al. 2018) of the logit of one class per image, float32 (n, h, w) of `layer`."""
+    """Grad-CAM++ (Chattopadhay et al. 2018) of the logit of one class per image, float32 (n, h, w) of
+    `layer`.
+    """
     return _explained(GradcamPlusPlus(*_of_logits(model), clone=False), images, classes, layer)
 
 
@@ -87,7 +91,9 @@ def _explained(explainer, images, classes, layer, **options):
 
 
 def agreement(first, second) -> np.ndarray:
-    """Spearman's rank correlation of two maps' cells, float (n,), of maps (n, h, w); NaN where one is constant."""
+    """Spearman's rank correlation of two maps' cells, float (n,), of maps (n, h, w); NaN where one is
+    constant.
+    """
     unknown = constant(first) | constant(second)
     return np.array(
         [

@@ -1,7 +1,9 @@
-"""The loss around an image: a plane through it, its curvature, how fast the margin can fall, and how confident it is.
+"""The loss around an image: a plane through it, its curvature, how fast the margin can fall, and how
+confident it is.
 
-With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies at the L-inf
-distance m / ||grad m||_1: a network is robust at x because its margin is large or because its slope is small.
+With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies
+at the L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its
+slope is small.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,9 @@ class LossGradient:
 
 @dataclass(frozen=True)
 class HessianProduct:
-    """Program: the product of the loss's input Hessian with a vector per image (Pearlmutter 1994), without the Hessian."""
+    """Program: the product of the loss's input Hessian with a vector per image (Pearlmutter 1994), without
+    the Hessian.
+    """
 
     loss: str = "crossentropy"
 
@@ -82,8 +86,9 @@ def loss_gradient(classifier, images, labels, loss: str = "crossentropy") -> tup
 def top_eigenvalue(classifier, images, labels, steps: int = 20, seed: int = 0, loss: str = "crossentropy"):
     """The eigenvalue of largest magnitude of each image's input Hessian, by power iteration: float64 (n,).
 
-    Per squared gray level. `steps` Hessian-vector products from a random vector (the same for every model), then the
-    Rayleigh quotient, with its sign; 0 where the Hessian is 0. From below in magnitude: more steps can only find more.
+    Per squared gray level. `steps` Hessian-vector products from a random vector (the same for every model),
+    then the Rayleigh quotient, with its sign; 0 where the Hessian is 0. From below in magnitude: more steps
+    can only find more.
     """
     images = np.float32(images)
     rng = np.random.default_rng(seed)
@@ -103,7 +108,9 @@ def _length(vectors):
 
 
 def margins(logits, labels) -> np.ndarray:
-    """Logit of the true class less the best other one, float (n,), of logits (n, classes): negative when wrong."""
+    """Logit of the true class less the best other one, float (n,), of logits (n, classes): negative when
+    wrong.
+    """
     rows, logits = np.arange(len(labels)), np.asarray(logits, float)
     others = logits.copy()
     others[rows, labels] = -np.inf
@@ -111,16 +118,20 @@ def margins(logits, labels) -> np.ndarray:
 
 
 def lipschitz_by_gradient(classifier, images, labels) -> np.ndarray:
-    """||grad m||_1, float (n,): the local Lipschitz constant of the margin in L-inf, to first order, per gray level."""
+    """||grad m||_1, float (n,): the local Lipschitz constant of the margin in L-inf, to first order, per gray
+    level.
+    """
     _, gradient = loss_gradient(classifier, images, labels, "margin")
     return np.abs(gradient).sum(axis=(1, 2, 3), dtype=np.float64)
 
 
 def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
-    """|m(x) - m(x')| / ||x - x'||_inf, float (n,), per gray level: a lower bound of the constant over the ball.
+    """|m(x) - m(x')| / ||x - x'||_inf, float (n,), per gray level: a lower bound of the constant over the
+    ball.
 
-    The empirical local Lipschitz constant of Yang et al. 2020 ("A closer look at accuracy vs. robustness", equation 3)
-    with the margin as the function and an attack's images, which lower the margin, as x'. NaN where x' = x.
+    The empirical local Lipschitz constant of Yang et al. 2020 ("A closer look at accuracy vs. robustness",
+    equation 3) with the margin as the function and an attack's images, which lower the margin, as x'. NaN
+    where x' = x.
     """
     images, adversarial = np.float32(images), np.float32(adversarial)
     fall = np.abs(
@@ -133,8 +144,9 @@ def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
 def plane(classifier, images, labels, first, second, radius: float, points: int = 11) -> np.ndarray:
     """The cross-entropy on a plane through each image, float32 (n, points, points), in nats.
 
-    `first`, `second`: directions (n, H, W, C), each scaled to an L-inf size of 1 gray level; entry [i, a, b] is the loss
-    at x_i + s_a first + s_b second, clipped to [0, 255], with s from -radius to radius in gray levels.
+    `first`, `second`: directions (n, H, W, C), each scaled to an L-inf size of 1 gray level; entry [i, a, b]
+    is the loss at x_i + s_a first + s_b second, clipped to [0, 255], with s from -radius to radius in gray
+    levels.
     """
     steps = np.linspace(-radius, radius, points, dtype=np.float32)
     units = [
@@ -158,8 +170,8 @@ def confidence(logits, temperature: float = 1.0) -> np.ndarray:
 def matching_temperature(logits, wanted: float) -> float:
     """The temperature at which the mean confidence on these logits (n, classes) is as wanted.
 
-    Confidence falls strictly in the temperature, from 1 to 1 / classes, so there is one (Guo et al. 2017 scale so).
-    Raises StudyError for a confidence outside these bounds or logits that are all alike.
+    Confidence falls strictly in the temperature, from 1 to 1 / classes, so there is one (Guo et al. 2017
+    scale so). Raises StudyError for a confidence outside these bounds or logits that are all alike.
     """
     logits = np.asarray(logits, float)
 
