@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from lib import StudyError
 from lib.attacks import PGD, Classifier
-from lib.explain import attention_map, grad_cam
+from lib.explain import attention_map, grad_cam, map_shift
 from lib.why import conclusions, frequency, sanity, summary, surface, where
 
 SIDE = 4
@@ -34,6 +34,13 @@ def test_the_top_area_is_exact_and_ties_share_it():
     tied = np.zeros((1, 2, 2))
     tied[0, 0, 0] = 1
     np.testing.assert_allclose(where.top_area(tied, 0.5), [[[1, 1 / 3], [1 / 3, 1 / 3]]])
+
+
+def test_the_overlap_of_two_maps_is_that_of_map_shift():
+    first, second = np.random.default_rng(0).standard_normal((2, 5, 7, 7))
+    second[4] = 1
+    expected = map_shift(first, second, (28, 28))["top20_overlap"]
+    np.testing.assert_allclose(where.overlap(first, second), expected)
 
 
 def test_pointing_and_iou_on_a_synthetic_map():

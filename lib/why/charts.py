@@ -31,10 +31,10 @@ MAP_MEASURES = {
     "correct": "predictions still right",
 }
 CURVES = {
-    "margin": "margin (logits)",
-    "slope": "slope (logits per gray level)",
-    "distance": "margin / slope (gray levels)",
-    "eigenvalue": "top eigenvalue (nats / gray level²)",
+    "margin": "margin\n(logits)",
+    "slope": "slope of the margin\n(logits per gray level)",
+    "distance": "margin / slope\n(gray levels)",
+    "eigenvalue": "largest eigenvalue\n(nats per squared gray level)",
 }
 
 
@@ -132,7 +132,7 @@ def maps(table: pd.DataFrame) -> Figure:
                 part = run[run["attack"].isin(["clean", attack])].sort_values("epsilon")
                 x = np.arange(len(part))
                 face = "white" if kind == "attention" else COLOURS[variant]
-                name = f"{variant}, {MAPS[kind]}" + (", random signs" if attack == "noise" else "")
+                name = f"{variant}, {MAPS[kind]}" if attack == "pgd" else "dotted: under random signs"
                 options = {"color": COLOURS[variant], "linewidth": 1.2 if attack == "pgd" else 0.9}
                 if attack == "pgd":
                     ax.fill_between(
@@ -157,7 +157,7 @@ def planes(losses: dict[str, np.ndarray], radius: float) -> Figure:
     figure, axes = plt.subplots(
         1, len(means), figsize=(min(2.3 * len(means) + 0.9, WIDTH), 2.5), sharey=True, squeeze=False
     )
-    levels = np.geomspace(0.02, max(top, 0.1), 8)
+    levels = [level for level in (0.03, 0.1, 0.3, 1, 3, 10, 30) if level < top]
     for ax, (variant, mean) in zip(axes[0], means.items(), strict=True):
         steps = np.linspace(-radius, radius, len(mean))
         image = ax.imshow(mean, origin="lower", extent=(-radius, radius) * 2, cmap="cividis", vmin=0, vmax=top,
@@ -185,7 +185,7 @@ def distributions(table: pd.DataFrame) -> Figure:
         if column in ("slope", "eigenvalue"):
             positive = table.loc[table[column] > 0, column]
             ax.set_xscale("log")
-            ax.set_xlim(max(positive.min(), positive.quantile(0.9) * 1e-8) / 2, positive.max() * 2)
+            ax.set_xlim(max(positive.min(), positive.quantile(0.9) * 1e-7) / 2, positive.max() * 2)
         elif column == "margin":
             ax.axvline(0, color="0.3", linewidth=0.8)
         ax.set_xlabel(title)
@@ -195,11 +195,12 @@ def distributions(table: pd.DataFrame) -> Figure:
 
 
 def frequency(accuracy: pd.DataFrame, spectra: pd.DataFrame, epsilon: float) -> Figure:
-    """Spectra (share of the energy by frequency) and accuracy under low- and high-pass filtered PGD at one
+    """Spectra (energy by frequency, relative to random signs) and accuracy under low- and high-pass filtered PGD at one
     budget.
     """
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.4))
     centres = (BANDS[:-1] + BANDS[1:]) / 2
+    white = spectra[spectra["source"] == "noise"].groupby("band")["mean"].mean().to_numpy()
     for (variant, source), run in spectra.groupby(["variant", "source"], sort=False):
         if source == "noise" or (source == "pgd" and not np.isclose(run["epsilon"], epsilon).any()):
             continue
@@ -207,16 +208,24 @@ def frequency(accuracy: pd.DataFrame, spectra: pd.DataFrame, epsilon: float) -> 
         line = DASHES[variant]
         fill = COLOURS[variant] if source == "pgd" else "white"
         ax = axes[0]
-        ax.plot(centres, run["mean"], line, marker=MARKERS[variant], markersize=3.5, markerfacecolor=fill,
+        ax.plot(centres, run["mean"] / white, line, marker=MARKERS[variant], markersize=3.5, markerfacecolor=fill,
                 color=COLOURS[variant], linewidth=1.1,
                 label=f"{variant}, {'PGD' if source == 'pgd' else 'gradient'}")  # fmt: skip
         ax.fill_between(
-            centres, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.12, linewidth=0
+            centres,
+            run["ci_low"] / white,
+            run["ci_high"] / white,
+            color=COLOURS[variant],
+            alpha=0.12,
+            linewidth=0,
         )
-    noise = spectra[spectra["source"] == "noise"].groupby("band")["mean"].mean()
-    axes[0].plot(centres, noise, ":", color="0.4", label="random signs")
-    axes[0].set(xlabel="frequency (cycles per pixel)", ylabel="share of the energy", title="spectrum")
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].axhline(1, color="0.4", linestyle=":", linewidth=0.9, label="random signs")
+    axes[0].set(
+        xlabel="frequency (cycles per pixel)",
+        ylabel="energy (1 = as in random signs)",
+        title="spectrum",
+        ylim=(0, None),
+    )
     here = accuracy[np.isclose(accuracy["epsilon"], epsilon) & (accuracy["source"] == "pgd")]
     clean = accuracy[accuracy["source"] == "clean"].set_index("variant")["accuracy"]
     for ax, keep, title in (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib import evaluation
-from lib.explain import attention_map, constant, grad_cam, map_shift
+from lib.explain import attention_map, constant, grad_cam
 from lib.robustness import robust_accuracy
 from lib.study import Study
 from lib.why import frequency, sanity, surface, where
@@ -50,12 +50,12 @@ def _maps(study, variant, images, labels):
 
 
 def where_it_is_hit(study: Study) -> pd.DataFrame:
-    """Where perturbations and maps lie, per image: one row per perturbation and region or map.
+    """Where perturbations and maps lie: one row per image, perturbation and region or map.
 
     Columns: dataset, variant, seed, image_id, kind ("energy" or "map"), attack, norm, epsilon (0 for the
-    clean image and the gradient there), correct (still, under the perturbation), region or map, area (of the
-    region), share (of the energy in it), pointing, iou, rank_correlation and top20_overlap (with the clean
-    map), undefined (a constant map).
+    clean image and the gradient there), correct (still, under the perturbation), target (the region that the
+    energy is looked for in, or the map), area (of the region, or of the lesion), share (of the energy in it),
+    pointing, iou, rank_correlation and top20_overlap (with the clean map), undefined (a constant map).
     """
     rows = masked(study)
 
@@ -65,7 +65,16 @@ def where_it_is_hit(study: Study) -> pd.DataFrame:
         def make():
             return _where(study, variant, rows, found if found.any() else None)
 
-        return kept(study, variant, "where", rows, ["why/where"], make, source, int(found.sum()))
+        return kept(
+            study,
+            variant,
+            "where",
+            rows,
+            ["why/where", "why/sanity", "why/surface"],
+            make,
+            source,
+            int(found.sum()),
+        )
 
     return study.gather(measure)
 
@@ -94,9 +103,11 @@ def _where(study, variant, rows, found):
 
     def pointed(about, by_kind, correct):
         for kind, maps in by_kind.items():
-            columns = map_shift(clean[kind], maps, size)
             flat = constant(maps)
-            columns = {name: columns[name].to_numpy() for name in ("rank_correlation", "top20_overlap")}
+            columns = {
+                "rank_correlation": sanity.agreement(clean[kind], maps),
+                "top20_overlap": where.overlap(clean[kind], maps),
+            }
             if found is not None:
                 large = where.enlarged(maps, size)
                 columns |= {
@@ -187,7 +198,7 @@ def matched(study: Study) -> pd.DataFrame:
     entries = [
         other
         for other in study.profile.evaluation.attacks
-        if (other.attack, other.norm) == (entry.attack, entry.norm)
+        if (other.attack, other.norm, other.images) == (entry.attack, entry.norm, entry.images)
     ]
 
     def measure(variant):
