@@ -1,4 +1,4 @@
-# The study as a graph: prepare -> variant -> train, attack, gradcam -> results -> report.
+# The study as a graph: prepare -> variant -> train, attack, gradcam, why -> results -> report.
 # Every rule but two runs one notebook; `variant` trains one variant and attacks it, which is nearly all of the work, in
 # a job of its own so that cores and machines can share it, and `report` writes a page. Run it through ./reproduce,
 # which makes the environment.
@@ -190,12 +190,33 @@ rule gradcam:
         RUN
 
 
+rule why:
+    input:
+        finished_variants,
+        rules.attack.output,
+        "notebooks/06_why.ipynb",
+        sources("why", "attacks", "explain", "robustness", "evaluation", "study", "statistics", "claims", "tables", "figures"),
+    output:
+        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/why.done"),
+    params:
+        **stage("06_why"),
+    threads: THREADS
+    resources:
+        **needs("why"),
+    benchmark:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/why.tsv"
+    log:
+        f"{RUNS}/{{dataset}}/seed{{seed}}/why.log",
+    shell:
+        RUN
+
+
 rule results:
     input:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
-               dataset=DATASETS, seed=PROFILE.seeds, stage=["train", "attack", "gradcam"]),
+               dataset=DATASETS, seed=PROFILE.seeds, stage=["train", "attack", "gradcam", "why"]),
         "notebooks/05_results.ipynb",
-        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels"),
+        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels", "why"),
     output:
         touch(f"{RUNS}/results.done"),
     params:

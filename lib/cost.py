@@ -27,7 +27,7 @@ NOTEBOOK = 2e6  # bytes of an executed notebook with its figures
 ROW = 110  # bytes of a line of per-image outcomes
 
 THROUGHPUT = ROOT / "figures" / "bench" / "throughput.csv"
-STAGES = ("prepare", "variant", "train", "attack", "gradcam", "results", "report")
+STAGES = ("prepare", "variant", "train", "attack", "gradcam", "why", "results", "report")
 PASSES = ("training", "gradient", "forward")
 
 # The attacks' own numbers, as `lib.attacks` has them; they stand here again because importing that takes seconds.
@@ -88,7 +88,7 @@ def images_of(profile: Profile, dataset: str) -> int:
 
 def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.Series:
     """What one job of a stage takes, for one data set and seed (and variant)."""
-    if stage not in ("prepare", "variant", "attack", "gradcam"):
+    if stage not in ("prepare", "variant", "attack", "gradcam", "why"):
         return work()
     images, settings, evaluation = images_of(profile, dataset), profile.training, profile.evaluation
     classes = len(DATASETS[dataset].classes)
@@ -101,6 +101,15 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     if stage == "gradcam":
         shown = min(evaluation.gradcam_images, attacked)
         return len(profile.variants) * shown * (once + work(gradient=2, forward=4))
+    if stage == "why":
+        # lib.why.measured: an attack at each budget; a Hessian-vector product is about two gradients.
+        why = evaluation.why
+        looked = min(why.images, attacked) * work(
+            gradient=len(why.epsilons) * why.steps + 2 * why.power_steps
+        )
+        planes = min(why.plane_images, attacked) * work(forward=why.plane_points**2)
+        sound = min(why.sanity_images, attacked) * work(gradient=20, forward=why.score_cam_channels)
+        return len(profile.variants) * (looked + planes + sound)
     if stage == "attack":
         # lib.attacks.trust: a large budget, random search, transfer from every other variant, more steps, another loss.
         numbers = {"steps": DEFAULTS[examined.attack]["steps"], "restarts": 1} | examined.parameters
@@ -169,7 +178,7 @@ def minutes(profile: Profile, stage: str, dataset: str | None, threads: int, gpu
 
 def megabytes(profile: Profile, stage: str) -> int:
     """The memory of a job: half more than was measured for its network, at least 4000."""
-    heavy = stage in ("variant", "attack", "gradcam")
+    heavy = stage in ("variant", "attack", "gradcam", "why")
     return max(4000, math.ceil(1.5 * measured(profile)["memory_mb"] / 100) * 100 if heavy else 0)
 
 
@@ -225,7 +234,7 @@ def longest_chain(profile: Profile, datasets: list[str], *, gpu=False) -> float:
     """Seconds of the longest way through the graph, which no number of machines shortens."""
     ways = [
         sum(seconds(profile, stage, dataset, gpu=gpu) for stage in ("prepare", "variant"))
-        + max(seconds(profile, stage, dataset, gpu=gpu) for stage in ("attack", "gradcam"))
+        + max(seconds(profile, stage, dataset, gpu=gpu) for stage in ("attack", "gradcam", "why"))
         for dataset in datasets
     ]
     return max(ways) + 2 * START

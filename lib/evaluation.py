@@ -41,10 +41,11 @@ def outcomes(study: Study) -> pd.DataFrame:
 
 def outcomes_of(study: Study, variant: str) -> pd.DataFrame:
     """The outcomes of one variant, without the columns that name it."""
-    return pd.concat([_outcomes(study, variant, entry) for entry in study.profile.evaluation.attacks])
+    return pd.concat([outcomes_of_one(study, variant, entry) for entry in study.profile.evaluation.attacks])
 
 
-def _outcomes(study, variant, entry):
+def outcomes_of_one(study: Study, variant: str, entry) -> pd.DataFrame:
+    """The outcomes of one variant under one of the profile's attacks."""
     rows = study.evaluated
     if entry.images:
         rows = subset(rows, entry.images, study.profile.split.seed)
@@ -150,7 +151,7 @@ def directions_of(study: Study, variant: str) -> pd.DataFrame:
     pair = study.info.direction or classes
     goal_of = {pair[0]: pair[1], pair[1]: pair[0]}
     if len(classes) == 2:
-        table = _outcomes(study, variant, study.headline())
+        table = outcomes_of_one(study, variant, study.headline())
     else:
         rows = study.evaluated[study.evaluated["class_name"].isin(pair)]
         targets = [classes.index(goal_of[name]) for name in rows["class_name"]]

@@ -60,6 +60,18 @@ FIGURES = {
         "How much of a map stays under attack, 1 for all of it, with 95 % intervals.",
         "none; it puts numbers to the figure behind the claim C6",
     ),
+    "why_attribution": Entry(
+        "What the difference is due to",
+        "Attention minus each other variant in points of robust accuracy, averaged over the typical budgets, with "
+        "paired 95 % intervals.",
+        "none; it asks whether C1 is owed to attention",
+    ),
+    "why_ratios": Entry(
+        "Margin, slope and curvature",
+        "Attention over each other variant, image by image, with 95 % intervals: margin, slope, and the distance to "
+        "the nearest mistake that they give to first order; curvature.",
+        "none; the paper ends by asking what makes the attentive network behave differently",
+    ),
     "fig1_xray_pipeline": Entry(
         "The contrast pipeline",
         "The contrast pipeline of the chest x-rays, stage by stage, each with its histogram of gray levels.",
@@ -129,6 +141,54 @@ TABLES = {
         "Per image, attack and budget whether the network stood: what the robust accuracies are computed from.",
         "none",
     ),
+    "why_density": Entry(
+        "Energy in the lesion",
+        "Energy of perturbations and input gradients in a region, relative to an even spread, with 95 % intervals.",
+        "none; Ma et al. 2021 ask it",
+    ),
+    "why_density_ratios": Entry(
+        "Energy in the lesion, compared",
+        "The same, attention over each other variant, image by image.",
+        "none",
+    ),
+    "why_maps": Entry(
+        "Maps and masks",
+        "Pointing game and overlap of Grad-CAM and attention maps with the lesion, clean and attacked.",
+        "none; the figure behind C6 shows maps",
+    ),
+    "why_first_to_move": Entry(
+        "What moves first", "Whether the map moves before the prediction falls.", "none"
+    ),
+    "why_surface": Entry("Loss surface", "Margin, slope and curvature of the loss, per variant.", "none"),
+    "why_ratios": Entry(
+        "Loss surface, compared",
+        "Margin, slope and curvature, attention over each other variant, image by image.",
+        "none",
+    ),
+    "why_matched": Entry(
+        "At equal confidence",
+        "Robust accuracy minus the baseline's, as it is and at equal clean confidence.",
+        "none",
+    ),
+    "why_frequency": Entry(
+        "Filtered perturbations",
+        "Accuracy under low- and high-pass filtered perturbations.",
+        "none; Shao et al. ask it of transformers",
+    ),
+    "why_spectra": Entry("Spectra", "Energy of perturbations by spatial frequency.", "none"),
+    "why_sanity": Entry(
+        "Are the maps sound?",
+        "Rank correlation with the maps of randomised models, and of Grad-CAM++ and Score-CAM.",
+        "none; Adebayo et al. 2018 ask it",
+    ),
+    "why_attribution": Entry(
+        "What the difference is due to",
+        "Attention minus each other variant in points of robust accuracy, with a sentence of conclusion.",
+        "none; it asks whether C1 is owed to attention",
+    ),
+    "why_findings": Entry(
+        "What attention changes", "Three sentences with numbers.", "the question that the paper ends with"
+    ),
     "timings": Entry("Timings", "Seconds that each stage of the run took.", "none"),
     "attacks": Entry("Times of the attacks", "Seconds of our attacks and of other libraries'.", "none"),
     "data": Entry(
@@ -195,6 +255,8 @@ def made_by(name: str, kind: str) -> tuple[Path, str]:
     for path, cell in _code_cells():
         if re.search(patterns[kind], cell.source, re.MULTILINE):
             return path, f"cell \\[{cell.execution_count}\\] (`{cell.id}`)"
+    if name.startswith("why_"):
+        return ROOT / "lib" / "why" / "conclusions.py", "from the measures of 06_why, saved by 05_results"
     if name == "timings":
         return ROOT / "lib" / "report.py", "from the times that Snakemake measured"
     if (bench := ROOT / "tests" / "benchmarks" / f"{name}.py").is_file():

@@ -132,6 +132,25 @@ class Trust(Section):
     steps: Positive = 100  # of the attack with another loss
 
 
+class Why(Section):
+    """How much of 06_why is measured; see `lib.why.measured`."""
+
+    images: Positive = 100  # test images that each measure looks at
+    epsilons: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.25, 1, 4]
+    steps: Positive = 20  # of the attack that the measures are taken on
+    power_steps: Positive = 20  # Hessian-vector products per image
+    plane_images: Positive = 20
+    plane_points: Annotated[int, Field(ge=3)] = 15  # along each side
+    sanity_images: Positive = 20
+    score_cam_channels: Positive = 32
+
+    @model_validator(mode="after")
+    def epsilons_increase(self):
+        if sorted(set(self.epsilons)) != self.epsilons:
+            raise ValueError(f"epsilons must increase strictly, got {self.epsilons}")
+        return self
+
+
 class Evaluation(Section):
     """Threat model: epsilons in units of 1/255, that is, in gray levels of an image in [0, 255]."""
 
@@ -149,6 +168,7 @@ class Evaluation(Section):
     gradcam_images: Annotated[int, Field(ge=6)] = 12
     gradcam_shown: Annotated[int, Field(ge=6)] = 6
     gradcam_epsilon: Annotated[float, Field(gt=0)] = 1
+    why: Why = Why()
 
     @model_validator(mode="after")
     def attacks_fit_together(self):

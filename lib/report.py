@@ -160,7 +160,7 @@ def _found(tables, headline) -> list[str]:
             f"{dataset}: under `{headline}` neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a "
             f"budget of {fallen['epsilon'].min():g} gray levels on."
             if len(fallen)
-            else f"{dataset}: under `{headline}` some images stand at every budget tried, up to {rows['epsilon'].max():g}."
+            else f"{dataset}: under `{headline}` some images stand at all budgets, up to {rows['epsilon'].max():g}."
         )
     return sentences
 
@@ -204,7 +204,9 @@ def render_notebooks(profile: Profile) -> None:
 if __name__ == "__main__":
     try:
         profile = load_profile(sys.argv[1])
-        if "--readme" in sys.argv:  # what this repository shows of its runs; its notebooks are of the default one
+        if (
+            "--readme" in sys.argv
+        ):  # what this repository shows of its runs; its notebooks are of the default one
             write_readme(profile)
             if profile.profile == "quick":
                 render_notebooks(profile)

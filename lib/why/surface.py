@@ -1,0 +1,184 @@
+"""The loss around an image: a plane through it, its curvature, how fast the margin can fall, and how
+confident it is.
+
+With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies
+at the L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its
+slope is small.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+from scipy.optimize import brentq
+from scipy.special import logsumexp, softmax
+
+from lib import StudyError
+from lib.attacks import Classifier
+from lib.attacks.gradients import value_and_gradient
+from lib.attacks.losses import LOSSES
+
+BATCH = 16
+
+
+class Tempered(Classifier):
+    """A Classifier whose logits are divided by a temperature: the same predictions, another confidence."""
+
+    def __init__(self, model, through="logits", temperature=1.0):
+        super().__init__(model, through)
+        self.temperature = float(temperature)
+
+    def logits_of(self, x):
+        return super().logits_of(x) / self.temperature
+
+
+@dataclass(frozen=True)
+class LossGradient:
+    """Program: a loss of `lib.attacks.losses` on logits, and its gradient with respect to the pixels."""
+
+    loss: str = "crossentropy"
+
+    def __call__(self, classifier, images, labels):
+        def objective(x):
+            return LOSSES[self.loss](classifier.logits_of(x), labels, labels, "logits"), ()
+
+        loss, _, gradient = value_and_gradient(objective, images)
+        return {"loss": loss, "gradient": gradient}
+
+
+@dataclass(frozen=True)
+class HessianProduct:
+    """Program: the product of the loss's input Hessian with a vector per image (Pearlmutter 1994), without
+    the Hessian.
+    """
+
+    loss: str = "crossentropy"
+
+    def __call__(self, classifier, images, labels, vectors):
+        def slope(x):
+            gradient = LossGradient(self.loss)(classifier, x, labels)["gradient"]
+            return ops.sum(gradient * vectors, axis=(1, 2, 3)), ()
+
+        _, _, product = value_and_gradient(slope, images)
+        return product
+
+
+def _batched(classifier, program, *arrays):
+    """A program on all images, a batch at a time."""
+    arrays = [np.asarray(array) for array in arrays]
+    if not len(arrays[0]):
+        raise StudyError("There are no images to measure.")
+    parts = [
+        classifier.run(program, *(array[first : first + BATCH] for array in arrays))
+        for first in range(0, len(arrays[0]), BATCH)
+    ]
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
+
+
+def loss_gradient(classifier, images, labels, loss: str = "crossentropy") -> tuple[np.ndarray, np.ndarray]:
+    """Loss (n,) in nats (or logit units for "margin") and its gradient by pixel, float32 (n, H, W, C)."""
+    result = _batched(classifier, LossGradient(loss), np.float32(images), np.int32(labels))
+    return result["loss"], result["gradient"]
+
+
+def top_eigenvalue(classifier, images, labels, steps: int = 20, seed: int = 0, loss: str = "crossentropy"):
+    """The eigenvalue of largest magnitude of each image's input Hessian, by power iteration: float64 (n,).
+
+    Per squared gray level. `steps` Hessian-vector products from a random vector (the same for every model),
+    then the Rayleigh quotient, with its sign; 0 where the Hessian is 0. From below in magnitude: more steps
+    can only find more.
+    """
+    images = np.float32(images)
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal(images.shape).astype(np.float32)
+    values = np.zeros(len(images))
+    for _ in range(steps):
+        vectors = vectors / np.maximum(_length(vectors), 1e-30)
+        products = _batched(classifier, HessianProduct(loss), images, np.int32(labels), vectors)
+        values = (vectors.astype(np.float64) * products).sum(axis=(1, 2, 3))
+        vectors = np.where(_length(products) > 0, products, vectors)
+    return values
+
+
+def _length(vectors):
+    # In float64: squares of a float32 gradient underflow below 1e-19.
+    return np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=(1, 2, 3), keepdims=True)).astype(np.float32)
+
+
+def margins(logits, labels) -> np.ndarray:
+    """Logit of the true class less the best other one, float (n,), of logits (n, classes): negative when
+    wrong.
+    """
+    rows, logits = np.arange(len(labels)), np.asarray(logits, float)
+    others = logits.copy()
+    others[rows, labels] = -np.inf
+    return logits[rows, labels] - others.max(axis=1)
+
+
+def lipschitz_by_gradient(classifier, images, labels) -> np.ndarray:
+    """||grad m||_1, float (n,): the local Lipschitz constant of the margin in L-inf, to first order, per gray
+    level.
+    """
+    _, gradient = loss_gradient(classifier, images, labels, "margin")
+    return np.abs(gradient).sum(axis=(1, 2, 3), dtype=np.float64)
+
+
+def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
+    """|m(x) - m(x')| / ||x - x'||_inf, float (n,), per gray level: a lower bound of the constant over the
+    ball.
+
+    The empirical local Lipschitz constant of Yang et al. 2020 ("A closer look at accuracy vs. robustness",
+    equation 3) with the margin as the function and an attack's images, which lower the margin, as x'. NaN
+    where x' = x.
+    """
+    images, adversarial = np.float32(images), np.float32(adversarial)
+    fall = np.abs(
+        margins(classifier.logits(images), labels) - margins(classifier.logits(adversarial), labels)
+    )
+    size = np.abs(adversarial - images).max(axis=(1, 2, 3)).astype(float)
+    return np.divide(fall, size, out=np.full(len(size), np.nan), where=size > 0)
+
+
+def plane(classifier, images, labels, first, second, radius: float, points: int = 11) -> np.ndarray:
+    """The cross-entropy on a plane through each image, float32 (n, points, points), in nats.
+
+    `first`, `second`: directions (n, H, W, C), each scaled to an L-inf size of 1 gray level; entry [i, a, b]
+    is the loss at x_i + s_a first + s_b second, clipped to [0, 255], with s from -radius to radius in gray
+    levels.
+    """
+    steps = np.linspace(-radius, radius, points, dtype=np.float32)
+    units = [
+        np.float32(d) / np.maximum(np.abs(d).max(axis=(1, 2, 3), keepdims=True), 1e-30)
+        for d in (first, second)
+    ]
+    losses = []
+    for i, label in enumerate(labels):
+        grid = steps[:, None, None, None, None] * units[0][i] + steps[:, None, None, None] * units[1][i]
+        x = np.clip(images[i] + grid.reshape(-1, *images.shape[1:]), 0, 255)
+        logits = classifier.logits(x).astype(np.float64)
+        losses.append((logsumexp(logits, axis=1) - logits[:, label]).reshape(points, points))
+    return np.float32(losses)
+
+
+def confidence(logits, temperature: float = 1.0) -> np.ndarray:
+    """The probability of the predicted class, float (n,), at a temperature."""
+    return softmax(np.asarray(logits, float) / temperature, axis=1).max(axis=1)
+
+
+def matching_temperature(logits, wanted: float) -> float:
+    """The temperature at which the mean confidence on these logits (n, classes) is as wanted.
+
+    Confidence falls strictly in the temperature, from 1 to 1 / classes, so there is one (Guo et al. 2017
+    scale so). Raises StudyError for a confidence outside these bounds or logits that are all alike.
+    """
+    logits = np.asarray(logits, float)
+
+    def excess(log_temperature):
+        return confidence(logits, np.exp(log_temperature)).mean() - wanted
+
+    low, high = -12.0, 12.0
+    if not excess(low) > 0 > excess(high):
+        raise StudyError(f"No temperature gives these logits a mean confidence of {wanted:.3g}.")
+    return float(np.exp(brentq(excess, low, high, xtol=1e-10)))

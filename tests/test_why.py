@@ -1,0 +1,404 @@
+"""The measures of 06_why against cases whose answer is known in closed form."""
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers, ops
+
+from lib import StudyError
+from lib.attacks import PGD, Classifier
+from lib.explain import attention_map, grad_cam, map_shift
+from lib.why import conclusions, frequency, sanity, summary, surface, where
+
+SIDE = 4
+CELLS = SIDE * SIDE * 3
+
+
+# Where
+
+
+def test_the_energy_in_a_region_is_its_share():
+    delta = np.ones((2, 4, 4, 3))
+    delta[1, :2] *= 3  # nine times the energy in the upper half
+    upper = np.zeros((2, 4, 4), bool)
+    upper[:, :2] = True
+    np.testing.assert_allclose(where.energy_share(where.energy(delta), upper), [0.5, 0.9])
+    assert np.isnan(where.energy_share(np.zeros((1, 4, 4)), upper[:1])).all()
+
+
+def test_the_top_area_is_exact_and_ties_share_it():
+    maps = np.arange(16.0).reshape(1, 4, 4)
+    np.testing.assert_array_equal(where.top_area(maps, 0.25)[0].ravel(), [0] * 12 + [1] * 4)
+    tied = np.zeros((1, 2, 2))
+    tied[0, 0, 0] = 1
+    np.testing.assert_allclose(where.top_area(tied, 0.5), [[[1, 1 / 3], [1 / 3, 1 / 3]]])
+
+
+def test_the_overlap_of_two_maps_is_that_of_map_shift():
+    first, second = np.random.default_rng(0).standard_normal((2, 5, 7, 7))
+    second[4] = 1
+    expected = map_shift(first, second, (28, 28))["top20_overlap"]
+    np.testing.assert_allclose(where.overlap(first, second), expected)
+
+
+def test_pointing_and_iou_on_a_synthetic_map():
+    mask = np.zeros((3, 4, 4), bool)
+    mask[:, :2, :2] = True
+    maps = np.zeros((3, 4, 4))
+    maps[0, :2, :2] = 2  # the mask itself
+    maps[1, 2:, 2:] = 2  # elsewhere
+    maps[2, :2, 1:3] = [[1, 2], [1, 2]]  # half on it, its peak beside it
+    np.testing.assert_allclose(where.pointing(maps, mask), [1, 0, 0])
+    np.testing.assert_allclose(where.iou(maps, mask), [1, 0, 2 / 6])
+    assert np.isnan(where.iou(maps[:1], np.zeros((1, 4, 4), bool))).all()
+
+
+def test_masks_are_found_where_the_originals_have_them(tmp_path):
+    empty, source = where.lesion_masks(["a"], "eyepacs", tmp_path, 8)
+    assert source == ""
+    assert not empty.any()
+
+    nih = tmp_path / "nih"
+    nih.mkdir()
+    (nih / "BBox_List_2017.csv").write_text(
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+        "1_0.png,Pneumothorax,512,0,256,128,,,\n1_0.png,Mass,0,0,1024,1024,,,\n2_0.png,Mass,0,0,1024,1024,,,\n"
+    )
+    found, source = where.lesion_masks(["1_0", "2_0"], "chestxray14", nih, 16)
+    assert "boxes" in source
+    expected = np.zeros((16, 16), bool)
+    expected[0:2, 8:12] = True
+    np.testing.assert_array_equal(found[0], expected)
+    assert not found[1].any()
+
+    folder = tmp_path / "ham" / where.SEGMENTATIONS
+    folder.mkdir(parents=True)
+    picture = np.zeros((40, 60), np.uint8)
+    picture[:20] = 255
+    cv2.imwrite(str(folder / "ISIC_1_segmentation.png"), picture)
+    found, source = where.lesion_masks(["ISIC_1", "ISIC_2"], "ham10000", tmp_path / "ham", 8)
+    assert "segmentations" in source
+    np.testing.assert_array_equal(found[0].mean(axis=1), [1] * 4 + [0] * 4)
+    assert not found[1].any()
+    (folder / "ISIC_2_segmentation.png").write_bytes(b"no picture")
+    with pytest.raises(StudyError, match=r"ISIC_2_segmentation\.png cannot be read"):
+        where.lesion_masks(["ISIC_2"], "ham10000", tmp_path / "ham", 8)
+
+
+# The loss surface
+
+
+class Quadratic(layers.Layer):
+    """Logits (0, x' A x / 2), so that the margin loss of class 0 is the quadratic itself."""
+
+    def __init__(self, matrix, **kwargs):
+        super().__init__(**kwargs)
+        self.matrix = np.float32(matrix)
+
+    def call(self, x):
+        q = ops.sum(x * (x @ self.matrix), axis=-1, keepdims=True) / 2
+        return ops.concatenate([ops.zeros_like(q), q], axis=-1)
+
+
+def quadratic(eigenvalues):
+    rotation, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((CELLS, CELLS)))
+    matrix = rotation @ np.diag(eigenvalues) @ rotation.T
+    pixels = keras.Input((SIDE, SIDE, 3))
+    return Classifier(keras.Model(pixels, Quadratic(matrix, name="logits")(layers.Flatten()(pixels)))), matrix
+
+
+def test_the_hessian_of_a_quadratic_has_the_eigenvalues_it_was_made_of():
+    eigenvalues = np.linspace(-1, 1, CELLS)
+    eigenvalues[5] = -4  # the largest in magnitude is a negative one
+    classifier, matrix = quadratic(eigenvalues)
+    images = np.random.default_rng(0).uniform(0, 255, (3, SIDE, SIDE, 3)).astype("float32")
+    labels = np.zeros(3, int)
+    v = np.random.default_rng(1).standard_normal(images.shape).astype("float32")
+    product = classifier.run(surface.HessianProduct("margin"), images, np.int32(labels), v)
+    np.testing.assert_allclose(product.reshape(3, -1), v.reshape(3, -1) @ matrix, rtol=1e-3, atol=1e-4)
+    top = surface.top_eigenvalue(classifier, images, labels, steps=20, loss="margin")
+    np.testing.assert_allclose(top, -4, rtol=1e-3)
+
+
+def test_the_plane_is_the_loss_on_it():
+    classifier, matrix = quadratic(np.full(CELLS, 1e-4))
+    image = np.full((1, SIDE, SIDE, 3), 100, np.float32)
+    first, second = np.zeros_like(image), np.zeros_like(image)
+    first[0, 0, 0, 0], second[0, 1, 1, 1] = 0.3, -7  # only their directions count
+    losses = surface.plane(classifier, image, [0], first, second, radius=10, points=3)
+    for a in range(3):
+        for b in range(3):
+            x = image.astype(float).ravel()
+            x[0] += 10 * (a - 1)
+            x[(1 * SIDE + 1) * 3 + 1] -= 10 * (b - 1)
+            np.testing.assert_allclose(losses[0, a, b], np.log1p(np.exp(x @ matrix @ x / 2)), rtol=1e-5)
+
+
+def linear(weights, bias=(0.0, 0.0)):
+    pixels = keras.Input((SIDE, SIDE, 3))
+    model = keras.Model(pixels, layers.Dense(2, name="logits")(layers.Flatten()(pixels)))
+    model.set_weights([np.float32(weights), np.float32(bias)])
+    return model
+
+
+def test_the_lipschitz_constant_of_a_linear_model_by_gradient_and_by_attack():
+    weights = np.random.default_rng(2).standard_normal((CELLS, 2)) / 10
+    classifier, labels = Classifier(linear(weights)), np.array([0, 1])
+    images = np.random.default_rng(0).uniform(50, 200, (2, SIDE, SIDE, 3)).astype("float32")
+    exact = np.abs(weights[:, 0] - weights[:, 1]).sum()
+    np.testing.assert_allclose(surface.lipschitz_by_gradient(classifier, images, labels), exact, rtol=1e-4)
+    attacked = PGD(loss="margin", leave=False)(classifier, images, labels, 2.0)
+    np.testing.assert_allclose(
+        surface.lipschitz_by_attack(classifier, images, attacked, labels), exact, rtol=1e-3
+    )
+    assert np.isnan(surface.lipschitz_by_attack(classifier, images, images, labels)).all()
+
+
+def test_the_matching_temperature_of_two_classes_in_closed_form():
+    logits, wanted = np.array([[6.0, 0.0], [0.0, 6.0]]), 0.9
+    temperature = surface.matching_temperature(logits, wanted)
+    np.testing.assert_allclose(temperature, 6 / np.log(wanted / (1 - wanted)), rtol=1e-6)
+    with pytest.raises(StudyError, match="No temperature"):
+        surface.matching_temperature(logits, 0.4)
+
+
+def test_a_tempered_classifier_divides_its_logits():
+    weights = np.random.default_rng(2).standard_normal((CELLS, 2)) / 10
+    model = linear(weights)
+    images = np.random.default_rng(0).uniform(50, 200, (2, SIDE, SIDE, 3)).astype("float32")
+    plain, tempered = Classifier(model), surface.Tempered(model, temperature=4)
+    np.testing.assert_allclose(tempered.logits(images), plain.logits(images) / 4, rtol=1e-5)
+
+
+def test_margins_are_negative_where_the_class_is_wrong():
+    np.testing.assert_allclose(surface.margins([[3, 1, 2], [3, 1, 2]], np.array([0, 1])), [1, -2])
+
+
+# Frequency
+
+
+def wave(k, n=32):
+    """A plane wave along the width that the transform holds in one coefficient."""
+    line = np.cos(np.pi * k * (2 * np.arange(n) + 1) / (2 * n))
+    return np.broadcast_to(line[None, None, :, None], (1, n, n, 3)).copy()
+
+
+def test_the_spectrum_of_a_plane_wave_is_one_line():
+    for k in (3, 12, 29):
+        shares = frequency.spectrum(wave(k))[0]
+        assert shares.argmax() == np.searchsorted(frequency.BANDS, k / 64, side="right") - 1
+        np.testing.assert_allclose([shares.max(), shares.sum()], 1)
+        np.testing.assert_allclose(frequency.mean_frequency(wave(k)), k / 64)
+    assert np.isnan(frequency.spectrum(np.zeros((1, 8, 8, 3)))).all()
+
+
+def test_filters_take_a_wave_or_leave_it_and_add_up():
+    both = wave(3) + 0.5 * wave(29)
+    np.testing.assert_allclose(frequency.filtered(both, 0.25, "low"), wave(3), atol=1e-6)
+    np.testing.assert_allclose(frequency.filtered(both, 0.25, "high"), 0.5 * wave(29), atol=1e-6)
+    noise = np.random.default_rng(0).standard_normal((2, 16, 16, 3))
+    parts = [frequency.filtered(noise, 0.125, keep) for keep in ("low", "high")]
+    np.testing.assert_allclose(sum(parts), noise, atol=1e-6)
+
+
+# Soundness
+
+
+class Block(layers.Layer):
+    """A block with the interface of the study's."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 2), initializer="normal", name="kernel")
+
+    def call(self, features):
+        maps = ops.softmax(ops.reshape(features @ self.kernel, (-1, 36, 2)), axis=1)
+        maps = ops.reshape(maps, (-1, 6, 6, 2))
+        return features * ops.sum(maps, axis=-1, keepdims=True), maps
+
+
+def network(attention=True, channels=5, positive=False):
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((24, 24, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(
+        layers.Rescaling(1 / 255)(pixels)
+    )
+    x = layers.Conv2D(channels, 4, strides=4, name="second")(x)
+    x = layers.ReLU(name="features")(x)
+    if attention:
+        weighted, _ = Block(name="soft_attention")(x)
+        x = layers.Concatenate()([x, weighted])
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(pixels, layers.Softmax()(layers.Dense(3, name="logits")(x)))
+    if positive:
+        weights, bias = model.get_layer("logits").get_weights()
+        model.get_layer("logits").set_weights([np.abs(weights) + 0.1, bias])
+    return model
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 24, 24, 3)).astype("float32")
+LABELS = np.array([0, 1, 2, 0])
+
+
+def test_randomising_goes_down_from_the_logits_and_leaves_the_model_alone():
+    model = network()
+    before = [w.copy() for w in model.get_weights()]
+    attention = attention_map(model, IMAGES, upsample=False)
+    seen = []
+    for step, destroyed in sanity.randomised(model):
+        seen.append(step)
+        changed = {
+            layer.name
+            for layer in destroyed.layers
+            if any(
+                (a != b).any()
+                for a, b in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True)
+            )
+        }
+        for layer in destroyed.layers:  # the numbers stay, their places do not
+            for a, b in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(np.sort(a, axis=None), np.sort(b, axis=None))
+        if step == "logits":
+            assert changed == {"logits"}
+            np.testing.assert_array_equal(attention_map(destroyed, IMAGES, upsample=False), attention)
+    assert changed == {"logits", "soft_attention", "first", "second"}
+    assert seen[:2] == ["logits", "attention block"]
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_other_methods_agree_where_theory_says_so():
+    # Behind a global average pool the gradient is the same at every position, so that Grad-CAM++ is Grad-CAM when all
+    # weights of the class are above 0; with one channel every method gives that channel.
+    model = network(attention=False, positive=True)
+    plus = sanity.grad_cam_plus_plus(model, IMAGES, LABELS)
+    np.testing.assert_allclose(
+        sanity.agreement(plus, grad_cam(model, IMAGES, LABELS, upsample=False)), 1, atol=1e-6
+    )
+    single = network(attention=False, channels=1)
+    channel = np.asarray(keras.Model(single.input, single.get_layer("features").output)(IMAGES))[..., 0]
+    scored = sanity.score_cam(single, IMAGES, LABELS, channels=1)
+    assert scored.shape == channel.shape
+    np.testing.assert_allclose(sanity.agreement(scored, channel), 1, atol=1e-6)
+
+
+def test_agreement_is_undefined_for_a_constant_map():
+    ramp = np.arange(9.0).reshape(1, 3, 3)
+    np.testing.assert_allclose(sanity.agreement(ramp, -ramp), -1)
+    assert np.isnan(sanity.agreement(ramp, np.ones((1, 3, 3)))).all()
+
+
+# Summaries
+
+
+def outcomes(better=0, n=40):
+    """Two budgets; the baseline survives the first on half of the images, attention on `better` more of them."""
+    rows = []
+    for variant, survives in (("baseline", n // 2), ("attention", n // 2 + better)):
+        for i in range(n):
+            for epsilon, correct in ((0.0, True), (1.0, i < survives), (8.0, False)):
+                rows.append(("ham10000", variant, 0, f"i{i}", "pgd", "linf", "logits", epsilon, correct))
+    columns = ["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_attribution_is_over_the_typical_budgets_and_concludes_by_its_rule():
+    headline = ("pgd", "linf", "logits")
+    row = conclusions.attribution(outcomes(12), headline).iloc[0]
+    assert row["epsilons"] == "1"  # at 8 the baseline keeps nothing
+    np.testing.assert_allclose(row["difference"], 100 * 12 / 40)
+    assert "raises robust accuracy: +30.0 points" in row["conclusion"]
+    assert "no difference seen" in conclusions.attribution(outcomes(0), headline).iloc[0]["conclusion"]
+    assert "lowers" in conclusions.attribution(outcomes(-15), headline).iloc[0]["conclusion"]
+    off = conclusions.attribution(outcomes(12), headline, {"ham10000": "1 of 1 runs"}).iloc[0]
+    assert "not to be attributed to attention" in off["conclusion"]
+
+
+def surfaces():
+    """Attention with twice the baseline's margin and half its slope."""
+    rng = np.random.default_rng(0)
+    margin, slope = rng.uniform(1, 2, 30), rng.uniform(1, 2, 30)
+    rows = []
+    for variant, m, s in (("baseline", margin, slope), ("attention", 2 * margin, slope / 2)):
+        table = pd.DataFrame(
+            {"image_id": np.arange(30), "margin": m, "slope": s, "distance": m / s, "correct": True}
+        )
+        for name in ("slope_by_attack", "eigenvalue", "eigenvalue_matched"):
+            table[name] = rng.uniform(1, 2, 30)
+        rows.append(table.assign(dataset="ham10000", variant=variant, seed=0))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_ratios_come_apart_into_margin_and_slope():
+    ratios = summary.surface_ratios(surfaces()).set_index("measure")
+    for measure, ratio in (("margin", 2), ("slope of the margin", 0.5), ("margin / slope", 4)):
+        np.testing.assert_allclose(ratios.loc[measure, ["ratio", "ci_low", "ci_high"]].astype(float), ratio)
+
+
+def energies():
+    """A gradient with 3 (attention) and 2 (baseline) times an even share in the lesion."""
+    rows = [
+        ("ham10000", variant, 0, f"i{i}", "energy", "gradient", "none", 0.0, "lesion", 0.1, share)
+        for variant, share in (("baseline", 0.2), ("attention", 0.3))
+        for i in range(10)
+    ]
+    columns = [
+        "dataset",
+        "variant",
+        "seed",
+        "image_id",
+        "kind",
+        "attack",
+        "norm",
+        "epsilon",
+        "target",
+        "area",
+        "share",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_densities_and_the_three_sentences():
+    density, change = summary.density(energies()), summary.density_ratios(energies())
+    np.testing.assert_allclose(density.set_index("variant")["mean"][["baseline", "attention"]], [2, 3])
+    np.testing.assert_allclose(change["ratio"], 1.5)
+    attributed = conclusions.attribution(outcomes(12), ("pgd", "linf", "logits"))
+    ratios = summary.surface_ratios(surfaces())
+    found = conclusions.findings(attributed, ratios, density, change, {"ham10000": "HAM10000 phantoms"})
+    robust, mechanism, place = found["sentence"]
+    assert "HAM10000 phantoms +30.0 (" in robust
+    assert robust.endswith("n = 40: higher.")
+    assert "farther, by a larger margin and by a flatter slope" in mechanism
+    assert "3.00 against 2.00 times" in place
+    assert "denser in the lesion" in place
+
+
+def test_who_moves_first():
+    rows = []
+    for image, (overlap, correct) in {
+        "map first": ((0.4, 0.2), (True, False)),
+        "together": ((0.9, 0.2), (True, False)),
+        "prediction first": ((0.9, 0.9), (False, False)),
+        "neither": ((0.9, 0.9), (True, True)),
+        "vanished": ((np.nan, np.nan), (True, False)),  # a map that is gone has moved
+    }.items():
+        for epsilon, o, c in zip((1.0, 4.0), overlap, correct, strict=True):
+            rows.append(("ham10000", "baseline", 0, image, "map", "pgd", "linf", epsilon, "gradcam", o, c))
+    columns = [
+        "dataset",
+        "variant",
+        "seed",
+        "image_id",
+        "kind",
+        "attack",
+        "norm",
+        "epsilon",
+        "target",
+        "top20_overlap",
+        "correct",
+    ]
+    first = summary.first_to_move(pd.DataFrame(rows, columns=columns)).set_index("order")["share"]
+    np.testing.assert_allclose(
+        first[["map first", "together", "prediction first", "neither"]], [0.4, 0.2, 0.2, 0.2]
+    )
