@@ -7,24 +7,33 @@ import pytest
 from lib import ROOT, report
 from lib.profile import load_profile
 
-PROFILE = load_profile("quick")
-TABLES = ROOT / "figures" / "quick" / "tables"
+RENDERED = pytest.mark.parametrize(
+    "profile", map(load_profile, ["quick", "ham10000-cpu"]), ids=lambda p: p.profile
+)
 
 
-def test_the_committed_outcomes_are_of_the_committed_profile():
-    outcomes = pd.read_csv(TABLES / "outcomes.csv.gz")
+def tables(profile):
+    return ROOT / "figures" / profile.profile / "tables"
+
+
+@RENDERED
+def test_the_committed_outcomes_are_of_the_committed_profile(profile):
+    outcomes = pd.read_csv(tables(profile) / "outcomes.csv.gz")
     run = set(outcomes[["attack", "norm", "through"]].itertuples(index=False, name=None))
-    assert run == {(entry.attack, entry.norm, entry.through) for entry in PROFILE.evaluation.attacks}
-    assert set(outcomes["dataset"]) == set(PROFILE.datasets)
-    assert set(outcomes["variant"]) == set(PROFILE.variants)
-    headline = PROFILE.evaluation.named(PROFILE.evaluation.headline)
+    assert run == {(entry.attack, entry.norm, entry.through) for entry in profile.evaluation.attacks}
+    assert set(outcomes["dataset"]) == set(profile.datasets)
+    for seed, part in outcomes.groupby("seed"):
+        assert set(part["variant"]) == set(profile.variants_of(seed))
+    assert set(outcomes["seed"]) == set(profile.seeds)
+    headline = profile.evaluation.named(profile.evaluation.headline)
     shown = outcomes[outcomes["attack"] == headline.attack].groupby("dataset")["image_id"].nunique()
-    assert (shown == PROFILE.evaluation.images).all()
+    assert (shown == profile.evaluation.images).all()
 
 
-def test_the_readme_shows_the_committed_tables():
-    tables = {path.stem: pd.read_csv(path) for path in TABLES.glob("*.csv")}
-    assert report.readme_section(PROFILE, tables) in (ROOT / "README.md").read_text()
+@RENDERED
+def test_the_readme_shows_the_committed_tables(profile):
+    found = {path.stem: pd.read_csv(path) for path in tables(profile).glob("*.csv")}
+    assert report.readme_section(profile, found) in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
