@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
 from lib.profile import Profile, load_profile
+from lib.run_notebook import run_notebook
 from lib.tables import rounded, timings, write_table
 
 FIGURES = {
@@ -27,6 +28,7 @@ FIGURES = {
     "fig1_xray_pipeline": "The contrast pipeline of the chest x-rays (Figure 1 of the paper).",
 }
 
+EXPLORE = "00_explore"
 BEGIN = "<!-- results of figures/quick, written by: python -m lib.report quick --readme -->"
 END = "<!-- end of results -->"
 
@@ -183,13 +185,18 @@ def write_readme(profile: Profile) -> None:
 
 
 def render_notebooks(profile: Profile) -> None:
-    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default."""
-    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
+    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default.
+
+    00_explore is no stage of a run, so it is run here, on the models that the run left.
+    """
+    for path in sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         defaults = {}
         exec(next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), defaults)
         suffix = "" if path.stem.endswith("results") else f"_{defaults['dataset']}_seed{defaults['seed']}"
         executed = ROOT / "figures" / profile.profile / "notebooks" / f"{path.stem}{suffix}.ipynb"
+        if path.stem == EXPLORE:
+            run_notebook(path.stem, executed, {"profile": profile.profile})
         if not executed.is_file():
             raise StudyError(f"There is no {executed}; run ./reproduce --profile {profile.profile} first.")
         cells = [
