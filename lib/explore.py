@@ -30,7 +30,7 @@ BUDGETS = 2.0 ** np.arange(-6, 5)  # gray levels, from 1/64 to 16
 TINY_PROFILE = "tiny"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """An image to be attacked: `pixels` float32 (H, W, 3) in [0, 255] as models take them.
 
@@ -56,7 +56,7 @@ class Choice:
         return make_attack(self.attack, leave=False, **steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """An image within a budget and what the model says of it.
 
@@ -177,7 +177,7 @@ class Trial:
         self.finds |= {item[0]: Found(*item) for item in found}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """What is shown of one variant: the clean and the attacked image, and its maps of both.
 

@@ -227,15 +227,17 @@ class Panel:
 
     def _label(self, *more):
         classes, label, target = self.study.info.classes, self.subject.label, self.choice().target
-        parts = [
-            self.subject.name if label is None else f"{self.subject.name} ({classes[label]})",
-            self.study.short,
-        ]
-        parts += [
-            ATTACK_TITLES[self.attack.value] + ("" if target is None else f" towards {classes[target]}"),
-            *more,
-        ]
-        return "; ".join([*parts, self.study.stamp])
+        own = self.subject not in self.explorer.gallery
+        name = (
+            self.subject.name
+            + (" (own image)" if own else "")
+            + (f", {classes[label]}" if label is not None else "")
+        )
+        data = f"networks trained on {self.study.short}" if own else self.study.short
+        attack = ATTACK_TITLES[self.attack.value] + (
+            f" towards {classes[target]}" if target is not None else ""
+        )
+        return "; ".join([name, data, attack, *more, self.study.stamp])
 
 
 class _Working:

@@ -1,7 +1,8 @@
 """00_explore as a person uses it: a real JupyterLab, in a headless Chromium.
 
 Playwright is no part of the environment. To run this: `pip install playwright`, and Chromium (`apt-get install
-chromium` or `playwright install chromium`). Where nothing is trained, the notebook trains its tiny pair first: a minute more.
+chromium` or `playwright install chromium`). Where nothing is trained, the notebook trains its tiny pair first, which
+takes a minute more.
 """
 
 import io
@@ -82,14 +83,24 @@ def page(server, browser):
     page.mistakes = []
     page.on("pageerror", lambda error: page.mistakes.append(str(error)))
     page.goto(f"{server}/lab/tree/00_explore.ipynb")
-    page.wait_for_selector(".jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.wait_for_function(
+        "document.querySelector('.jp-Toolbar-kernelName')?.innerText.startsWith('Python 3')"
+    )
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     begin = time.perf_counter()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    for question, answer in ((".jp-Dialog", "Select"), (".Toastify", "No")):  # which kernel, news: if it asks
+        button = page.locator(question).get_by_role("button", name=answer, exact=True)
+        page.wait_for_timeout(1000)
+        if button.count():
+            button.first.click()
     page.wait_for_selector(FIGURE)
     print(f"\nfrom 'Run All Cells' to the panel: {time.perf_counter() - begin:.1f} s")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     page.locator(".explore").scroll_into_view_if_needed()
+    if os.environ.get("SHOTS"):
+        page.screenshot(path="/tmp/x/shot_open.png")
     yield page
     if os.environ.get("SHOTS"):
         page.screenshot(path="/tmp/x/shot_end.png")
