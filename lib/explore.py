@@ -292,7 +292,7 @@ def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> 
         for variant, file in files.items()
     ):
         return study, ""
-    tiny = Study(TINY_PROFILE, dataset)
+    tiny = Study(TINY_PROFILE, study.info.stands_for or dataset)  # there are phantoms of the originals alone
     return tiny, (
         f"There are no trained models of profile {study.profile.profile} for {study.info.short} here, so a tiny pair "
         f"of profile {TINY_PROFILE} stands in, trained now if need be ({tiny.profile.label}, about a minute). It shows "

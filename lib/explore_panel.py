@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lib import StudyError
 from lib.curves import ATTACK_TITLES
+from lib.datasets import DATASETS
 from lib.explore import ATTACKS, BUDGETS, Choice, Explorer, Subject, View, open_study, read_upload
 from lib.explore_figures import draw_falls, draw_views, png
 from lib.figures import COLOURS
@@ -68,12 +69,6 @@ class Panel:
         """What is to be seen at the controls' values."""
         return self.explorer.view(self.subject, self.choice(), self.epsilon.value)
 
-    def figure(self) -> Figure:
-        """The panels at the controls' values."""
-        return draw_views(
-            self.views(), self.study.info.classes, self._label(f"epsilon {self.epsilon.value:.3g}")
-        )
-
     def falls_figure(self) -> Figure:
         """Where this image falls under this attack."""
         smallest, curves = self.explorer.falls(self.subject, self.choice())
@@ -92,8 +87,8 @@ class Panel:
     # Building
 
     def _build(self, study, epsilon):
-        names = {study.info.short: study.dataset} | {
-            type(study)(study.profile.profile, name).info.short: name for name in study.profile.datasets
+        names = {
+            DATASETS[name].short: name for name in dict.fromkeys([study.dataset, *study.profile.datasets])
         }
         self.dataset = widgets.Dropdown(
             options=names, value=study.dataset, description="data set", style=NARROW
@@ -130,8 +125,9 @@ class Panel:
         self.box.add_class("explore")
 
     def _watch(self):
-        for control in (self.attack, self.steps, self.target, self.epsilon):
-            control.observe(lambda _: self._refresh(), "value")
+        for control in (self.attack, self.steps, self.target):
+            control.observe(lambda _: self._choose(self.subject), "value")
+        self.epsilon.observe(lambda _: self._refresh(), "value")
         self.dataset.observe(lambda change: self._switch(change["new"]), "value")
         self.own_class.observe(lambda _: self._label_upload(), "value")
         self.upload.observe(lambda _: self._take_upload(), "value")
@@ -170,6 +166,8 @@ class Panel:
     # What controls do
 
     def _choose(self, subject: Subject):
+        if self._quiet:
+            return
         self.subject = subject
         for button, other in zip(self.thumbnails.children, self.explorer.gallery, strict=True):
             (button.add_class if other is subject else button.remove_class)("chosen")
@@ -195,12 +193,9 @@ class Panel:
                 self._choose(read_upload(bytes(file["content"]), file["name"], self.study))
 
     def _label_upload(self):
-        if not self._quiet:
-            self._choose(Subject(self.subject.name, self.subject.pixels, self.own_class.value))
+        self._choose(Subject(self.subject.name, self.subject.pixels, self.own_class.value))
 
     def _refresh(self):
-        if self._quiet:
-            return
         self.steps.disabled = self.attack.value == "fgsm"
         with self._working("attacking ..."):
             views, classes = self.views(), self.study.info.classes
@@ -252,12 +247,10 @@ class _Working:
 
     def __exit__(self, kind, error, traceback):
         self.panel.search.disabled = False
-        if isinstance(error, StudyError):
-            self.panel.status.value = (
-                f'<p role=alert style="color:#B00020"><b>{html.escape(str(error))}</b></p>'
-            )
-            return True
-        return False
+        if error is not None:  # a bug's traceback goes to JupyterLab's log, as for any widget
+            text = html.escape(str(error) if isinstance(error, StudyError) else repr(error))
+            self.panel.status.value = f'<p role=alert style="color:#B00020"><b>{text}</b></p>'
+        return isinstance(error, StudyError)
 
 
 def _status(sentences, title, message):
