@@ -233,7 +233,7 @@ def gradcam(rows: list[dict]) -> Figure:
     )
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
         for ax, (heading, image, heat) in zip(line, row["panels"], strict=True):
-            ax.imshow(image.round().astype("uint8") if heat is None else _overlay(image, heat))
+            ax.imshow(image.round().astype("uint8") if heat is None else overlay(image, heat))
             ax.axis("off")
             if i == 0:
                 ax.set_title(heading, fontsize=7, loc="center")
@@ -242,7 +242,7 @@ def gradcam(rows: list[dict]) -> Figure:
     return figure
 
 
-def _overlay(image, heat):
+def overlay(image, heat):
     """A map in colour over an image, half and half, uint8 (H, W, 3): one picture, so that files stay small."""
     large = cv2.resize(heat.astype("float32"), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = plt.get_cmap("inferno")(large / max(heat.max(), 1e-6))[..., :3]

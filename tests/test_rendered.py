@@ -37,13 +37,20 @@ def test_the_readme_shows_the_committed_tables(profile):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")), ids=lambda path: path.stem
+    "path", sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")), ids=lambda path: path.stem
 )
 def test_notebooks_are_rendered_whole_and_without_errors(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     outputs = [output for cell in cells for output in cell.outputs]
-    assert len(outputs) > 3
+    assert len(outputs) >= 3
     assert not any(output.output_type == "error" for output in outputs)
     assert "phantom" in path.read_text()
     assert str(ROOT) not in path.read_text()
+
+
+def test_explore_shows_its_state_at_the_start_without_widgets():
+    notebook = nbformat.read(ROOT / "notebooks" / "00_explore.ipynb", as_version=4)
+    shown = [o.data for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+    assert sum("image/png" in data for data in shown) == 2
+    assert not any("widget" in kind for data in shown for kind in data)
