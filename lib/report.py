@@ -213,7 +213,7 @@ if __name__ == "__main__":
         profile = load_profile(sys.argv[1])
         if (
             "--readme" in sys.argv
-        ):  # what this repository shows of its runs; its notebooks are of the default one
+        ):  # what this repository shows: both runs in the README, one in the notebooks
             write_readme(profile)
             if profile.profile == "quick":
                 render_notebooks(profile)
