@@ -16,7 +16,9 @@ from lib import ROOT, StudyError
 from lib.datasets.registry import DATASETS
 
 Dataset = Literal["ham10000", "chestxray14", "eyepacs", "dermamnist", "chestmnist", "retinamnist"]
-Variant = Literal["baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen"]
+Variant = Literal[
+    "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
+]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 

@@ -9,7 +9,7 @@ its name. The map that the head reads is named `features` in every model.
 import keras
 from keras import layers
 
-from lib.models.attention import SoftAttention
+from lib.models.attention import CBAM, SoftAttention, SqueezeExcitation
 from lib.models.backbones import FEATURES, backbone
 from lib.profile import Model as ModelSettings
 
@@ -24,7 +24,8 @@ def build_classifier(
     softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
 
     Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
-    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`.
+    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`. Beyond the
+    paper, in place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
 
     Initial weights depend on `seed` alone, and those of the backbone are the same for all variants.
     Raises StudyError when a weights file is missing or does not fit, or the download of weights fails.
@@ -68,6 +69,12 @@ def _attention_head(features, settings, variant, seed):
 
 
 def _attended(features, settings, variant):
+    """What the variant's block makes of the map; blocks that weigh positions give their maps as well."""
+    if variant == "se":
+        return SqueezeExcitation(name="squeeze_excitation")(features)
+    if variant == "cbam":
+        weighted, _ = CBAM(name="cbam")(features)
+        return weighted
     block = SoftAttention(
         settings.attention_maps,
         gamma=0.0 if variant == "frozen" else settings.gamma,
@@ -84,7 +91,7 @@ def parameter_counts(model: keras.Model) -> dict[str, int | float]:
 
     Claim C4 ("< 1.3 %") compares the block with the backbone: 9 * 2048 * 16 + 16 weights, and gamma.
     """
-    blocks = [layer for layer in model.layers if isinstance(layer, SoftAttention)]
+    blocks = [layer for layer in model.layers if isinstance(layer, (SoftAttention, SqueezeExcitation))]
     block = sum(layer.count_params() for layer in blocks)
     backbone = keras.Model(model.input, model.get_layer(FEATURES).output).count_params()
     return {
