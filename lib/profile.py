@@ -97,6 +97,20 @@ class Model(Section):
         return self
 
 
+class Adversarial(Section):
+    """Training on adversarial images; budgets in gray levels, as in `evaluation`. See `lib.adversarial_training`."""
+
+    method: Literal["pgd-at", "trades"]
+    epsilon: Annotated[float, Field(gt=0)] = 1
+    steps: Positive = 7
+    step_size: Annotated[float, Field(gt=0)] | None = None  # null for 2.5 epsilon / steps
+    beta: Annotated[float, Field(ge=0)] = 6  # weight of TRADES' second term
+
+    @property
+    def step_length(self) -> float:
+        return self.step_size or 2.5 * self.epsilon / self.steps
+
+
 class Training(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     adam_epsilon: Annotated[float, Field(gt=0)] = 0.1
@@ -108,6 +122,7 @@ class Training(Section):
     batch_size: Positive = 32  # not said in the paper
     epoch_fraction: dict[Dataset, Annotated[float, Field(gt=0, le=1)]] = {"ham10000": 0.1}
     class_weights: bool = True
+    adversarial: Adversarial | None = None  # beyond the paper: train on adversarial images
 
 
 class Attack(Section):

@@ -134,12 +134,15 @@ class Study:
 
     def model_key(self, variant: str) -> str:
         """Names all that a trained model depends on."""
+        code = ["models", "training"]
+        if self.profile.training.adversarial:
+            code += ["adversarial_training", "attacks"]
         return artifacts.key_of(
             self._data_key,
             self.profile.model.model_dump(),
             self.profile.training.model_dump(),
             [variant, self.seed, self.profile.threads],
-            artifacts.code_key("models", "training"),
+            artifacts.code_key(*code),
         )
 
     def directory(self, variant: str) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib import StudyError
+from lib.adversarial_training import AdversarialTrainer
 from lib.artifacts import replacing
 from lib.profile import Training
 
@@ -91,7 +92,8 @@ def train(
 
     `training` and `validation` are pairs of images, uint8 (n, h, w, 3), and labels, int (n,). `fraction` is
     the share of the data that makes an epoch. The history has one row per epoch: loss, accuracy, val_loss,
-    val_accuracy and, for an attention model, gamma.
+    val_accuracy and, for an attention model, gamma. With `settings.adversarial`, loss and accuracy are those on the
+    adversarial images that were trained on (see `lib.adversarial_training`), and validation is on clean images.
 
     Every epoch leaves a checkpoint in `directory`; called again after an interruption, training goes on from
     the last one and ends with the same weights and history as if it had not been interrupted: the order of
@@ -114,6 +116,7 @@ def train(
             metrics=["accuracy"],
             jit_compile="auto" if _has_gpu() else False,
         )
+    adversarial = settings.adversarial and AdversarialTrainer(model, settings.adversarial)
     while True:
         best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
         if len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience:
@@ -121,10 +124,14 @@ def train(
         epoch = len(history)
         _seed_dropout(model, seed, epoch)
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
-        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+        if adversarial:
+            fitted = adversarial.epoch(batches, seed, epoch)
+        else:
+            logs = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+            fitted = {name: values[0] for name, values in logs.items()}
         loss, accuracy = model.evaluate(held_out, verbose=0)
         gamma = [float(v) for v in model.trainable_variables if v.path.endswith("soft_attention/gamma")]
-        row = [epoch + 1, fitted["loss"][0], fitted["accuracy"][0], loss, accuracy, *(gamma or [np.nan])]
+        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(gamma or [np.nan])]
         history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
         _checkpoint(
             model, history, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
