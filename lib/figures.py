@@ -12,7 +12,8 @@ from matplotlib.ticker import PercentFormatter
 
 from lib.artifacts import replacing, write_provenance
 
-# Okabe and Ito 2008: distinct for colour-blind readers; line style and marker tell the same again.
+# Okabe and Ito 2008 (the last, instead of their yellow, Tol's wine): distinct for colour-blind readers; line style and
+# marker tell the same again.
 COLOURS = {
     "baseline": "#0072B2",
     "attention": "#D55E00",
@@ -20,9 +21,11 @@ COLOURS = {
     "attention-no-dropout": "#E69F00",
     "pooling": "#CC79A7",
     "frozen": "#56B4E9",
+    "se": "#000000",
+    "cbam": "#882255",
 }
-MARKERS = dict(zip(COLOURS, "os^vDP", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":"), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*", strict=True))
+DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--"), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 WIDTH = 7.2  # inches, two columns of a journal page
 
