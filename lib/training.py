@@ -131,7 +131,7 @@ def train(
     if resumed is not None:
         model = resumed
     else:
-        # XLA on a CPU is slower than the plain graph, which uses oneDNN; on a GPU Keras decides.
+        # XLA on a CPU is slower than TensorFlow's plain graph, which uses oneDNN; elsewhere Keras decides.
         model.compile(
             keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
             keras.losses.CategoricalCrossentropy(),

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from test_training import tiny, toy
 
 from lib.attacks import Classifier, make_attack
 from lib.attacks.gradients import value_and_gradient
@@ -48,16 +49,11 @@ def measure(folder):
 
 
 def study(folder, devices):
-    """History and predictions of a training with dropout, batch normalisation and odd last batches."""
-    from test_training import toy
-
-    settings = Training(epochs=3, batch_size=8, epoch_fraction={}, learning_rate=0.001, devices=devices)
-    model_settings = SMALL.model_copy(update={"batch_norm_momentum": 0.8})
+    """History and predictions of a training with dropout, batch normalisation and an odd number held out."""
+    settings = Training(epochs=3, batch_size=8, epoch_fraction={}, adam_epsilon=0.01, devices=devices)
     with on_devices(devices):
-        model, history = train(
-            build_classifier(model_settings, "attention", 2, 32), toy(61), toy(31, seed=1), settings, folder
-        )
-    single = build_classifier(model_settings, "attention", 2, 32)
+        model, history = train(tiny(), toy(60), toy(31, seed=1), settings, folder)
+    single = tiny()
     single.set_weights(model.get_weights())
     return history, single.predict(toy(32, seed=2)[0].astype("float32"), verbose=0)
 
@@ -100,6 +96,6 @@ assert len(keras.distribution.list_devices()) == 2
     in_jax(code.format(folder=str(tmp_path)), XLA_FLAGS="--xla_force_host_platform_device_count=2")
     one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
     assert one["history"].shape == two["history"].shape == (3, 6)
-    assert np.ptp(one["history"][:, 1]) > 1e-3, "it learns something"
+    assert np.ptp(one["history"][:, 1]) > 5e-4, "it learns something"
     for name in ("history", "predictions"):
         np.testing.assert_allclose(two[name], one[name], atol=1e-4, rtol=1e-4)
