@@ -51,7 +51,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
         if place % columns == 0:
             ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
-        _count(ax, here)
+        _corner(ax, _count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     return _with_legend(figure, axes)
@@ -60,13 +60,14 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """What an attack misses through the softmax: robust accuracy there minus that through the logits, in points.
 
-    `table` as from `lib.claims.softmax_gap`; a row per data set, a panel per attack. A variant's points stand a
-    little beside the other's, so that equal ones are both seen.
+    `table` as from `lib.claims.softmax_gap`; a panel per attack, a column per data set if several. Variants stand a
+    little beside one another, so that equal ones are all seen.
     """
     attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], strict=True)))
-    panels = [(dataset, *attack) for dataset in dict.fromkeys(table["dataset"]) for attack in attacks]
-    variants = list(dict.fromkeys(table["variant"]))
-    figure, axes = _grid(panels, len(attacks))
+    datasets, variants = (list(dict.fromkeys(table[key])) for key in ("dataset", "variant"))
+    panels = [(dataset, *attack) for attack in attacks for dataset in datasets]
+    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 4)
+    figure, axes = _grid(panels, columns)
     for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
         ax.axhline(0, color="0.3", linewidth=0.8)
@@ -76,11 +77,11 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             ax.errorbar(run["epsilon"] * aside, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
                         color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
         _budget_axis(ax, here["epsilon"])
-        if place < len(attacks):
-            ax.set_title(f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}")
-        if place % len(attacks) == 0:
-            ax.set_ylabel(f"{titles[panel[0]]}\nsoftmax - logits (points)")
-        _count(ax, here)
+        name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
+        ax.set_title(f"{titles[panel[0]]}\n{name}" if len(datasets) > 1 else name)
+        if place % columns == 0:
+            ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
+        _corner(ax, _count(here))
     reach = 100 * table[["ci_low", "ci_high"]].abs().to_numpy().max()
     axes[0].set_ylim(-1.5 * max(reach, 10), 1.15 * max(reach, 10))  # room for n below
     return _with_legend(figure, axes, inside=False)
@@ -115,8 +116,7 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set(
             xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], xlim=(-0.5, len(here) - 0.5)
         )
-        ax.set_title(titles[dataset], pad=13)
-        _count(ax, here)
+        ax.set_title(f"{titles[dataset]}, {_count(here)}", pad=13)
     axes[-1, 0].set_xlabel(r"$\epsilon$, change of a pixel (gray levels, 1/255)")
     figure.supylabel("robust accuracy, attention - baseline (percentage points)", fontsize=8)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -223,10 +223,13 @@ def _with_legend(figure, axes, inside=True):
     return figure
 
 
-def _count(ax, table):
-    """How many images the panel shows, in its corner."""
+def _count(table):
+    """How many images a panel shows, in words."""
     low, high = table["n"].min(), table["n"].max()
-    words = f"n = {low}" + (f" to {high}" if low < high else "")
+    return f"n = {low}" + (f" to {high}" if low < high else "")
+
+
+def _corner(ax, words):
     ax.text(0.03, 0.03, words, transform=ax.transAxes, fontsize=7, ha="left", va="bottom")
 
 

@@ -258,7 +258,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             for d, n in zip(datasets, counts, strict=True)
         ]
         ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=names)
-        ax.set_xlim(right=1.03)
+        ax.set(xlim=(None, 1.03), ylim=(-0.5, len(datasets) - 0.5))
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
     figure.legend(
