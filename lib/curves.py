@@ -135,7 +135,10 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     apart = len(variants) > 2
     cells = [[[d, v] for v in variants] for d in datasets] if apart else [[[d] for d in datasets]]
     keys = ["dataset", "variant"][: len(cells[0][0])]
-    size = (max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6), 3.2 * len(cells) + (0.6 if apart else 0.7))
+    size = (
+        min(WIDTH, max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6)),
+        3.2 * len(cells) + (0.6 if apart else 0.7),
+    )
     figure, axes = plt.subplots(
         2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
     )
