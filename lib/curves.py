@@ -190,10 +190,15 @@ def _limit(axes, top):
     for ax in axes:
         for line in list(ax.lines):
             x, y = (np.asarray(values, float) for values in line.get_data())
-            above = x[y > top]
-            ax.plot(
-                above, np.full(len(above), top), "^", color=line.get_color(), markersize=3.5, clip_on=False
-            )
+            if (above := x[y > top]).size:  # an empty line has a place in the layout: the figure's corner
+                ax.plot(
+                    above,
+                    np.full(len(above), top),
+                    "^",
+                    color=line.get_color(),
+                    markersize=3.5,
+                    clip_on=False,
+                )
 
 
 def _grid(panels, columns):
