@@ -25,7 +25,7 @@ ATTACK_TITLES = {
 NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 BUDGETS = {
     "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
-    "l2": "$\\epsilon$, length of the change\n(gray levels, 1/255)",
+    "l2": "$\\epsilon$, length of change\n(gray levels, 1/255)",
 }
 
 
