@@ -10,9 +10,6 @@ import pandas as pd
 from keras import ops
 from scipy.stats import rankdata, spearmanr
 from skimage.metrics import structural_similarity
-from tf_keras_vis.gradcam import Gradcam
-from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer
-from tf_keras_vis.utils.scores import CategoricalScore
 
 from lib import StudyError
 
@@ -28,8 +25,15 @@ def grad_cam(
     and attention's gradient runs back through the block. Returns float32, shape (n, H, W), or (n, h, w) of
     `layer` if not `upsample`, each map stretched to [0, 1]. A map without any positive evidence for the
     class, like every constant map, is all 0 (see `constant`). Raises StudyError for a layer that the model
-    does not have or that is no feature map, and for a number of classes unlike the number of images.
+    does not have or that is no feature map, for a number of classes unlike the number of images, and on another
+    backend than TensorFlow, as tf-keras-vis knows no other.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise StudyError("Grad-CAM goes through tf-keras-vis: run it with KERAS_BACKEND=tensorflow.")
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer
+    from tf_keras_vis.utils.scores import CategoricalScore
+
     images = np.asarray(images, np.float32)
     if len(classes) != len(images):
         raise StudyError(f"grad_cam needs one class per image, got {len(classes)} for {len(images)} images.")

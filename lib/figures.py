@@ -13,7 +13,8 @@ from matplotlib.ticker import NullLocator
 
 from lib.artifacts import replacing, write_provenance
 
-# Okabe and Ito 2008: distinct for colour-blind readers; line style and marker tell the same again.
+# Okabe and Ito 2008 (the last, instead of their yellow, Tol's wine): distinct for colour-blind readers; line style and
+# marker tell the same again.
 COLOURS = {
     "baseline": "#0072B2",
     "attention": "#D55E00",
@@ -21,9 +22,11 @@ COLOURS = {
     "attention-no-dropout": "#E69F00",
     "pooling": "#CC79A7",
     "frozen": "#56B4E9",
+    "se": "#000000",
+    "cbam": "#882255",
 }
-MARKERS = dict(zip(COLOURS, "os^vDP", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":"), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*", strict=True))
+DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--"), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page
@@ -211,7 +214,7 @@ def gradcam(rows: list[dict], title: str) -> Figure:
     figure.suptitle(title, fontsize=8.5, x=0.01, ha="left")
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
         for ax, (heading, image, heat, says) in zip(line, row["panels"], strict=True):
-            ax.imshow(image.round().astype("uint8") if heat is None else _overlay(image, heat))
+            ax.imshow(image.round().astype("uint8") if heat is None else overlay(image, heat))
             ax.set(xticks=[], yticks=[])
             sns.despine(ax=ax, left=True, bottom=True)
             ax.set_xlabel(says, fontsize=7, labelpad=2)
@@ -225,7 +228,7 @@ def gradcam(rows: list[dict], title: str) -> Figure:
     return figure
 
 
-def _overlay(image, heat):
+def overlay(image, heat):
     """A map in colour over a dimmed gray image, uint8 (H, W, 3): one picture, so that files stay small.
 
     The colour covers more where the map is higher, and nothing in the image is as bright as the map's maximum.

@@ -16,7 +16,9 @@ from lib import ROOT, StudyError
 from lib.datasets.registry import DATASETS
 
 Dataset = Literal["ham10000", "chestxray14", "eyepacs", "dermamnist", "chestmnist", "retinamnist"]
-Variant = Literal["baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen"]
+Variant = Literal[
+    "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
+]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -56,17 +58,31 @@ class Preprocessing(Section):
 
 
 # The maps that a head may read, by backbone; the first is the default. "The final three layers removed" can mean
-# either of ResNet-50's two. The last but one of MobileNetV2's has a stride of 16: 7 x 7 at 112 x 112 pixels.
+# either of ResNet-50's two. The second of MobileNetV2 and of those after it has a stride of 16 (7 x 7 at 112 x 112
+# pixels), and so have the patches of the vision transformer.
 FEATURE_LAYERS = {
     "resnet50": ("conv5_block3_out", "conv5_block3_add"),
     "resnet14": ("conv5_block3_out", "conv5_block3_add"),
     "resnet50v2": ("post_relu", "conv4_block5_out"),
     "mobilenet_v2": ("out_relu", "block_13_expand_relu"),
+    "densenet121": ("relu", "pool4_relu"),
+    "efficientnet_b0": ("top_activation", "block6a_expand_activation"),
+    "inception_resnet_v2": ("conv_7b_ac", "block17_20_ac"),
+    "vit_tiny": ("patch_tokens",),
 }
 
 
 class Model(Section):
-    backbone: Literal["resnet50", "resnet14", "resnet50v2", "mobilenet_v2"] = "resnet50"
+    backbone: Literal[
+        "resnet50",
+        "resnet14",
+        "resnet50v2",
+        "mobilenet_v2",
+        "densenet121",
+        "efficientnet_b0",
+        "inception_resnet_v2",
+        "vit_tiny",
+    ] = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none" or the path of a weights file
     width: Positive = 64  # channels of the first stage; only resnet14 may differ from 64
     feature_layer: str = ""  # of FEATURE_LAYERS
@@ -90,9 +106,23 @@ class Model(Section):
             raise ValueError(f"feature_layer of {self.backbone} must be {known}, got {self.feature_layer!r}")
         if self.backbone != "resnet14" and self.width != 64:
             raise ValueError(f"width can be set for resnet14 only, {self.backbone} has its own")
-        if self.backbone == "resnet14" and self.weights == "imagenet":
-            raise ValueError("there are no ImageNet weights for resnet14; set weights to none")
+        if self.backbone in ("resnet14", "vit_tiny") and self.weights == "imagenet":
+            raise ValueError(f"there are no ImageNet weights for {self.backbone}; set weights to none")
         return self
+
+
+class Adversarial(Section):
+    """Training on adversarial images; budgets in gray levels, as in `evaluation`. See `lib.adversarial_training`."""
+
+    method: Literal["pgd-at", "trades"]
+    epsilon: Annotated[float, Field(gt=0)] = 1
+    steps: Positive = 7
+    step_size: Annotated[float, Field(gt=0)] | None = None  # null for 2.5 epsilon / steps
+    beta: Annotated[float, Field(ge=0)] = 6  # weight of TRADES' second term
+
+    @property
+    def step_length(self) -> float:
+        return self.step_size or 2.5 * self.epsilon / self.steps
 
 
 class Training(Section):
@@ -106,6 +136,17 @@ class Training(Section):
     batch_size: Positive = 32  # not said in the paper
     epoch_fraction: dict[Dataset, Annotated[float, Field(gt=0, le=1)]] = {"ham10000": 0.1}
     class_weights: bool = True
+    adversarial: Adversarial | None = None  # beyond the paper: train on adversarial images
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
+    devices: Positive = 1  # that share each batch; more than one on Keras' jax backend only
+
+    @model_validator(mode="after")
+    def devices_share_batches_evenly(self):
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by {self.devices} devices evenly"
+            )
+        return self
 
 
 class Attack(Section):
@@ -220,6 +261,11 @@ class Profile(Section):
                 raise ValueError(f"{name} lists an entry twice")
         if set(self.controls) & set(self.variants) or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
+        backbone, size = self.model.backbone, self.preprocessing.image_size
+        if backbone == "inception_resnet_v2" and size < 75:
+            raise ValueError(f"inception_resnet_v2 needs an image_size of at least 75, got {size}")
+        if backbone == "vit_tiny" and size % 16:
+            raise ValueError(f"vit_tiny cuts images into patches of 16 x 16: image_size {size} does not fit")
         if not {"baseline", "attention"} <= set(self.variants):
             raise ValueError("variants needs both baseline and attention: the study compares them")
         return self
@@ -247,6 +293,10 @@ class Profile(Section):
             "resnet14": f"small bottleneck ResNet (14 layers, width {self.model.width})",
             "resnet50v2": "ResNet-50 V2",
             "mobilenet_v2": "MobileNetV2",
+            "densenet121": "DenseNet-121",
+            "efficientnet_b0": "EfficientNet-B0",
+            "inception_resnet_v2": "Inception-ResNet-v2",
+            "vit_tiny": "ViT-Ti/16",
         }
         start = {"none": "from scratch", "imagenet": "from ImageNet weights"}
         weights = start.get(self.model.weights, f"from {Path(self.model.weights).name}")

@@ -12,8 +12,10 @@ from lib import ROOT, StudyError, artifacts
 from lib.claims import printed
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
+from lib.run_notebook import run_notebook
 from lib.tables import rounded, timings, write_table
 
+EXPLORE = "00_explore"
 BEGIN = "<!-- results of figures/{0}, written by: python -m lib.report {0} --readme -->"
 END = "<!-- end of results -->"
 FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
@@ -178,13 +180,18 @@ def write_readme(profile: Profile) -> None:
 
 
 def render_notebooks(profile: Profile) -> None:
-    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default."""
-    for path in sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")):
+    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default.
+
+    00_explore is no stage of a run, so it is run here, on the models that the run left.
+    """
+    for path in sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         defaults = {}
         exec(next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), defaults)
         suffix = "" if path.stem.endswith("results") else f"_{defaults['dataset']}_seed{defaults['seed']}"
         executed = ROOT / "figures" / profile.profile / "notebooks" / f"{path.stem}{suffix}.ipynb"
+        if path.stem == EXPLORE:
+            run_notebook(path.stem, executed, {"profile": profile.profile})
         if not executed.is_file():
             raise StudyError(f"There is no {executed}; run ./reproduce --profile {profile.profile} first.")
         cells = [
@@ -206,7 +213,7 @@ if __name__ == "__main__":
         profile = load_profile(sys.argv[1])
         if (
             "--readme" in sys.argv
-        ):  # what this repository shows of its runs; its notebooks are of the default one
+        ):  # what this repository shows: both runs in the README, one in the notebooks
             write_readme(profile)
             if profile.profile == "quick":
                 render_notebooks(profile)

@@ -11,6 +11,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import ROOT, artifacts
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 TRIES = 3  # kernels that start side by side can race for a port and die before they answer
 
 
@@ -46,12 +47,14 @@ def _settle(path: Path) -> None:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            # Progress bars and warnings belong to the log.
+            # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output["data"].pop(WIDGET, None)
             cell.outputs = [
                 output
                 for output in cell.outputs
-                if output.get("name") != "stderr"
-                and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+                if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
             ]
     keep = {"papermill": {"parameters": notebook.metadata.get("papermill", {}).get("parameters", {})}}
     for key in ("kernelspec", "language_info"):

@@ -22,7 +22,7 @@ from lib.explain import attention_map, choose_images, grad_cam, map_shift
 from lib.models import build_classifier, parameter_counts
 from lib.prepared import Prepared, Rows, prepare
 from lib.profile import load_profile
-from lib.training import set_determinism, train
+from lib.training import on_devices, set_determinism, train
 
 
 class Study:
@@ -141,12 +141,15 @@ class Study:
 
     def model_key(self, variant: str) -> str:
         """Names all that a trained model depends on."""
+        code = ["models", "training"]
+        if self.profile.training.adversarial:
+            code += ["adversarial_training", "attacks"]
         return artifacts.key_of(
             self._data_key,
             self.profile.model.model_dump(),
             self.profile.training.model_dump(),
             [variant, self.seed, self.profile.threads],
-            artifacts.code_key("models", "training"),
+            artifacts.code_key(*code),
         )
 
     def directory(self, variant: str) -> Path:
@@ -162,16 +165,15 @@ class Study:
         def make(temporary):
             work = directory / f"training-{key}"
             settings = self.profile.training
-            model = build_classifier(
-                self.profile.model,
-                variant,
-                len(self.info.classes),
-                self.profile.preprocessing.image_size,
-                self.seed,
-            )
-            with tqdm(total=settings.epochs, desc=f"{self.dataset} {variant}", unit="epoch") as progress:
+
+            def build(precision):
+                sizes = len(self.info.classes), self.profile.preprocessing.image_size
+                return build_classifier(self.profile.model, variant, *sizes, self.seed, precision)
+
+            bar = tqdm(total=settings.epochs, desc=f"{self.dataset} {variant}", unit="epoch")
+            with on_devices(settings.devices), bar as progress:
                 model, history = train(
-                    model,
+                    build(settings.precision),
                     self.split("train"),
                     self.split("validation"),
                     settings,
@@ -180,6 +182,11 @@ class Study:
                     seed=self.seed,
                     progress=progress,
                 )
+            if settings.precision != "float32" or settings.devices > 1:
+                # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16,
+                # so that a smaller budget would be rounded away.
+                trained, model = model, build("float32")
+                model.set_weights(trained.get_weights())
             with artifacts.replacing(directory / "history.csv") as path:
                 history.to_csv(path, index=False)
             with artifacts.replacing(directory / "parameters.json") as path:

@@ -1,5 +1,6 @@
 """Training after section 3.3: Adam, cross-entropy, class weights, early stopping, short epochs."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib import StudyError
+from lib.adversarial_training import AdversarialTrainer
 from lib.artifacts import replacing
 from lib.profile import Training
 
@@ -33,6 +35,26 @@ def set_determinism(seed: int, threads: int | None = None) -> None:
     keras.utils.set_random_seed(seed)
 
 
+@contextmanager
+def on_devices(n: int):
+    """In this context, models are built on, and batches shared by, the first n devices of Keras' jax backend.
+
+    Through keras.distribution: the compiled step sees the whole batch, so that batch normalisation and dropout, and
+    with them the result, are those of one device. (TensorFlow's strategies normalise each device's share on its
+    own.) One device asks for nothing. Raises StudyError on another backend, or with fewer devices than n.
+    """
+    if n == 1:
+        yield
+        return
+    if keras.backend.backend() != "jax":
+        raise StudyError("training.devices above 1 needs Keras' jax backend; set KERAS_BACKEND=jax.")
+    devices = keras.distribution.list_devices()
+    if len(devices) < n:
+        raise StudyError(f"The profile wants {n} devices for training, and this machine has {len(devices)}.")
+    with keras.distribution.DataParallel(devices=devices[:n], auto_shard_dataset=False).scope():
+        yield
+
+
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """Weights by inverse frequency, n / (classes * n_c), float32, shape (classes,); 0 for an absent class."""
     counts = np.bincount(labels, minlength=classes)
@@ -53,7 +75,8 @@ class Epoch(keras.utils.PyDataset):
     """The batches of one epoch, in an order that depends on (seed, epoch) alone, so that resuming is exact.
 
     `images` is uint8 (n, h, w, 3), possibly memory-mapped, and only the batch at hand is read. With
-    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch.
+    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch. Where several
+    devices train, the epoch leaves out the few images that they could not share evenly.
     """
 
     def __init__(self, images, labels, classes, weights, settings, fraction, seed, epoch):
@@ -91,7 +114,8 @@ def train(
 
     `training` and `validation` are pairs of images, uint8 (n, h, w, 3), and labels, int (n,). `fraction` is
     the share of the data that makes an epoch. The history has one row per epoch: loss, accuracy, val_loss,
-    val_accuracy and, for an attention model, gamma.
+    val_accuracy and, for an attention model, gamma. With `settings.adversarial`, loss and accuracy are those on the
+    adversarial images that were trained on (see `lib.adversarial_training`), and validation is on clean images.
 
     Every epoch leaves a checkpoint in `directory`; called again after an interruption, training goes on from
     the last one and ends with the same weights and history as if it had not been interrupted: the order of
@@ -107,13 +131,14 @@ def train(
     if resumed is not None:
         model = resumed
     else:
-        # XLA on a CPU is slower than the plain graph, which uses oneDNN; on a GPU Keras decides.
+        # XLA on a CPU is slower than TensorFlow's plain graph, which uses oneDNN; elsewhere Keras decides.
         model.compile(
             keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
             keras.losses.CategoricalCrossentropy(),
             metrics=["accuracy"],
-            jit_compile="auto" if _has_gpu() else False,
+            jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
         )
+    adversarial = settings.adversarial and AdversarialTrainer(model, settings.adversarial)
     while True:
         best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
         if len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience:
@@ -121,10 +146,15 @@ def train(
         epoch = len(history)
         _seed_dropout(model, seed, epoch)
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
-        fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
-        loss, accuracy = model.evaluate(held_out, verbose=0)
+        batches.order = batches.order[: len(batches.order) // settings.devices * settings.devices]
+        if adversarial:
+            fitted = adversarial.epoch(batches, seed, epoch)
+        else:
+            logs = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+            fitted = {name: values[0] for name, values in logs.items()}
+        loss, accuracy = _evaluate(model, held_out)
         gamma = [float(v) for v in model.trainable_variables if v.path.endswith("soft_attention/gamma")]
-        row = [epoch + 1, fitted["loss"][0], fitted["accuracy"][0], loss, accuracy, *(gamma or [np.nan])]
+        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(gamma or [np.nan])]
         history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
         _checkpoint(
             model, history, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
@@ -135,6 +165,16 @@ def train(
     if settings.restore_best:
         model.load_weights(directory / f"best-{best + 1:04d}.weights.h5")
     return model, history
+
+
+def _evaluate(model, held_out):
+    """Loss and accuracy of every image, on one device: several could not share a last, odd batch."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        return model.evaluate(held_out, verbose=0)
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def _has_gpu() -> bool:

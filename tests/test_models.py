@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import StudyError
-from lib.models import CaffePreprocessing, SoftAttention, build_classifier, parameter_counts
+from lib.figures import COLOURS, DASHES, MARKERS
+from lib.models import (
+    CBAM,
+    CaffePreprocessing,
+    SoftAttention,
+    SqueezeExcitation,
+    build_classifier,
+    parameter_counts,
+)
 from lib.profile import Model, Variant
 
 VARIANTS = get_args(Variant)
@@ -70,6 +78,45 @@ def test_the_reference_form_is_the_3d_convolution_of_the_public_code(shape):
     np.testing.assert_allclose(weighted, t * maps.sum(-1, keepdims=True), atol=1e-5)
 
 
+def excitation(pooled, narrow, widen):
+    return np.maximum(pooled @ narrow, 0) @ widen
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_squeeze_and_excitation_is_the_formula():
+    t = np.random.default_rng(0).normal(size=(3, 4, 5, 32)).astype("float32")
+    layer = SqueezeExcitation(reduction=8)
+    result = layer(t)
+    narrow, widen = layer.get_weights()
+    assert narrow.shape == (32, 4)
+    scale = sigmoid(excitation(t.mean(axis=(1, 2)), narrow, widen))
+    np.testing.assert_allclose(result, t * scale[:, None, None], atol=1e-5)
+
+
+def test_cbam_is_the_formula():
+    t = np.random.default_rng(0).normal(size=(2, 4, 5, 32)).astype("float32")
+    layer = CBAM()
+    result, positions = layer(t)
+    narrow, widen, kernel = layer.get_weights()
+    both = excitation(t.mean(axis=(1, 2)), narrow, widen) + excitation(t.max(axis=(1, 2)), narrow, widen)
+    weighted = t * sigmoid(both)[:, None, None]
+    pooled = np.stack([weighted.mean(axis=-1), weighted.max(axis=-1)], axis=-1)
+    padded = np.pad(pooled, [(0, 0), (3, 3), (3, 3), (0, 0)])
+    expected = np.zeros((2, 4, 5, 1))
+    for i, j in np.ndindex(4, 5):
+        expected[:, i, j] = sigmoid(np.tensordot(padded[:, i : i + 7, j : j + 7], kernel, 3))
+    np.testing.assert_allclose(positions, expected, atol=1e-5)
+    np.testing.assert_allclose(result, weighted * expected, atol=1e-5)
+
+
+def test_every_variant_has_a_look_of_its_own_in_figures():
+    assert list(COLOURS) == list(VARIANTS)
+    assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(set(DASHES)) == len(VARIANTS)
+
+
 def test_the_preprocessing_layer_is_keras_caffe_mode():
     images = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype("float32")
     expected = keras.applications.resnet50.preprocess_input(images.copy())
@@ -123,6 +170,8 @@ def test_controls_take_one_thing_away_each():
     block = parameter_counts(models["attention"])["attention_parameters"]
     assert counts["pooling"] == counts["attention"] - block
     assert counts["frozen"] == counts["attention-no-dropout"] == counts["attention"]
+    assert counts["se"] == counts["pooling"] + 2 * 256 * 16
+    assert counts["cbam"] == counts["se"] + 7 * 7 * 2
 
     def concatenated(variant):
         model = models[variant]

@@ -7,34 +7,49 @@ import pytest
 from lib import ROOT, report
 from lib.profile import load_profile
 
-PROFILE = load_profile("quick")
-TABLES = ROOT / "figures" / "quick" / "tables"
+SHOWN = ["quick"] + [n for n in ["ham10000-cpu"] if (ROOT / "figures" / n / "tables").is_dir()]
+RENDERED = pytest.mark.parametrize("profile", map(load_profile, SHOWN), ids=lambda p: p.profile)
 
 
-def test_the_committed_outcomes_are_of_the_committed_profile():
-    outcomes = pd.read_csv(TABLES / "outcomes.csv.gz")
+def tables(profile):
+    return ROOT / "figures" / profile.profile / "tables"
+
+
+@RENDERED
+def test_the_committed_outcomes_are_of_the_committed_profile(profile):
+    outcomes = pd.read_csv(tables(profile) / "outcomes.csv.gz")
     run = set(outcomes[["attack", "norm", "through"]].itertuples(index=False, name=None))
-    assert run == {(entry.attack, entry.norm, entry.through) for entry in PROFILE.evaluation.attacks}
-    assert set(outcomes["dataset"]) == set(PROFILE.datasets)
-    assert set(outcomes["variant"]) == set(PROFILE.variants)
-    headline = PROFILE.evaluation.named(PROFILE.evaluation.headline)
+    assert run == {(entry.attack, entry.norm, entry.through) for entry in profile.evaluation.attacks}
+    assert set(outcomes["dataset"]) == set(profile.datasets)
+    for seed, part in outcomes.groupby("seed"):
+        assert set(part["variant"]) == set(profile.variants_of(seed))
+    assert set(outcomes["seed"]) == set(profile.seeds)
+    headline = profile.evaluation.named(profile.evaluation.headline)
     shown = outcomes[outcomes["attack"] == headline.attack].groupby("dataset")["image_id"].nunique()
-    assert (shown == PROFILE.evaluation.images).all()
+    assert (shown == profile.evaluation.images).all()
 
 
-def test_the_readme_shows_the_committed_tables():
-    tables = {path.stem: pd.read_csv(path) for path in TABLES.glob("*.csv")}
-    assert report.readme_section(PROFILE, tables) in (ROOT / "README.md").read_text()
+@RENDERED
+def test_the_readme_shows_the_committed_tables(profile):
+    found = {path.stem: pd.read_csv(path) for path in tables(profile).glob("*.csv")}
+    assert report.readme_section(profile, found) in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb")), ids=lambda path: path.stem
+    "path", sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")), ids=lambda path: path.stem
 )
 def test_notebooks_are_rendered_whole_and_without_errors(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     outputs = [output for cell in cells for output in cell.outputs]
-    assert len(outputs) > 3
+    assert len(outputs) >= 3
     assert not any(output.output_type == "error" for output in outputs)
     assert "phantom" in path.read_text()
     assert str(ROOT) not in path.read_text()
+
+
+def test_explore_shows_its_state_at_the_start_without_widgets():
+    notebook = nbformat.read(ROOT / "notebooks" / "00_explore.ipynb", as_version=4)
+    shown = [o.data for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+    assert sum("image/png" in data for data in shown) == 2
+    assert not any("widget" in kind for data in shown for kind in data)

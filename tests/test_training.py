@@ -105,10 +105,11 @@ from pathlib import Path
 sys.path[:0] = {path!r}
 from test_training import *
 set_determinism(0, 1)
-settings = Training(epochs=6, batch_size=8, epoch_fraction={{}})
-model = tiny()
-model, history = train(model, toy(64), toy(32, seed=1), settings, Path({directory!r}), seed=0, fraction=0.5)
-np.save({directory!r} + "/predictions.npy", model.predict(toy(32, seed=2)[0].astype("float32"), verbose=0))
+for name, adversarial in (("plain", None), ("trades", {{"method": "trades", "steps": 2}})):
+    folder = Path({directory!r}) / name
+    settings = Training(epochs=6, batch_size=8, epoch_fraction={{}}, adversarial=adversarial)
+    model, history = train(tiny(), toy(64), toy(32, seed=1), settings, folder, seed=0, fraction=0.5)
+    np.save(folder / "predictions.npy", model.predict(toy(32, seed=2)[0].astype("float32"), verbose=0))
 """
 
 
@@ -117,19 +118,21 @@ def start(directory):
     return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
-def test_killed_training_ends_as_if_undisturbed(tmp_path):
+def test_training_killed_twice_ends_as_if_undisturbed(tmp_path):
+    """Plain training is killed twice, and TRADES after it once."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start(undisturbed).wait() == 0
-    process = start(killed)
-    deadline = time.time() + 60
-    while len(list(killed.glob("checkpoint-0002.keras"))) == 0 and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    finished = pd.read_csv(killed / "history.csv")
-    assert 2 <= len(finished) < 6
+    for name, epoch in (("plain", 1), ("plain", 3), ("trades", 2)):
+        process = start(killed)
+        deadline = time.time() + 300
+        while time.time() < deadline and not any(
+            int(path.stem.split("-")[1]) >= epoch for path in (killed / name).glob("checkpoint-*.keras")
+        ):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert epoch <= len(pd.read_csv(killed / name / "history.csv")) < 6
     assert start(killed).wait() == 0
-    assert (killed / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
-    np.testing.assert_array_equal(
-        np.load(killed / "predictions.npy"), np.load(undisturbed / "predictions.npy")
-    )
+    for name in ("plain", "trades"):
+        for file in ("history.csv", "predictions.npy"):
+            assert (killed / name / file).read_bytes() == (undisturbed / name / file).read_bytes()

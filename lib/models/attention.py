@@ -82,3 +82,66 @@ class SoftAttention(layers.Layer):
             "form": self.form,
             "train_gamma": self.train_gamma,
         }
+
+
+@keras.saving.register_keras_serializable("study")
+class SqueezeExcitation(layers.Layer):
+    """Squeeze-and-excitation, t * sigmoid(W_2 relu(W_1 mean t)), the mean over positions.
+
+    Hu et al. 2018, equations 2 to 4. Input and output: a feature map, float, shape (n, h, w, c). W_1 is
+    c x max(1, c // reduction), W_2 its reverse; neither has a bias, as in the equations.
+    """
+
+    def __init__(self, reduction=16, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        narrow = max(1, channels // self.reduction)
+        self.narrow = self.add_weight(shape=(channels, narrow), initializer="he_normal", name="narrow")
+        self.widen = self.add_weight(shape=(narrow, channels), initializer="glorot_uniform", name="widen")
+
+    def excitation(self, pooled):
+        """What the two layers make of pooled channels, before the sigmoid: shape (n, 1, 1, c) to the same."""
+        return ops.matmul(ops.relu(ops.matmul(pooled, self.narrow)), self.widen)
+
+    def call(self, features):
+        return features * ops.sigmoid(self.excitation(ops.mean(features, axis=(1, 2), keepdims=True)))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return super().get_config() | {"reduction": self.reduction}
+
+
+@keras.saving.register_keras_serializable("study")
+class CBAM(SqueezeExcitation):
+    """Convolutional block attention module: first channels are weighted, then positions.
+
+    Woo et al. 2018, equations 1 to 3, without biases and without the batch normalisation that their code has:
+
+        t'  = t * sigmoid(E(mean t) + E(max t)), over positions, E the two layers of squeeze-and-excitation
+        t'' = t' * m,  m = sigmoid(f([mean t'; max t'])), over channels, f a convolution of 7 x 7
+
+    Input: a feature map t, float, shape (n, h, w, c). Returns a pair: t'', shape (n, h, w, c), and the map m
+    of positions, shape (n, h, w, 1), each entry between 0 and 1.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel = self.add_weight(shape=(7, 7, 2, 1), initializer="glorot_uniform", name="kernel")
+
+    def call(self, features):
+        mean, largest = (pool(features, axis=(1, 2), keepdims=True) for pool in (ops.mean, ops.max))
+        features = features * ops.sigmoid(self.excitation(mean) + self.excitation(largest))
+        pooled = [pool(features, axis=-1, keepdims=True) for pool in (ops.mean, ops.max)]
+        scores = ops.conv(
+            ops.concatenate(pooled, axis=-1), ops.cast(self.kernel, features.dtype), padding="same"
+        )
+        positions = ops.sigmoid(scores)
+        return features * positions, positions
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape), (*input_shape[:-1], 1)

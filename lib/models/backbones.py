@@ -1,4 +1,4 @@
-"""The convolutional backbones, each from pixels to the map that the head reads."""
+"""The backbones, each from pixels to the map that the head reads."""
 
 from pathlib import Path
 
@@ -10,10 +10,14 @@ from lib.profile import Model as ModelSettings
 
 FEATURES = "features"
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
 APPLICATIONS = {
     "resnet50": keras.applications.ResNet50,
     "resnet50v2": keras.applications.ResNet50V2,
     "mobilenet_v2": keras.applications.MobileNetV2,
+    "densenet121": keras.applications.DenseNet121,
+    "efficientnet_b0": keras.applications.EfficientNetB0,
+    "inception_resnet_v2": keras.applications.InceptionResNetV2,
 }
 
 
@@ -31,26 +35,48 @@ class CaffePreprocessing(layers.Layer):
 def backbone(settings: ModelSettings, inputs):
     """The map `settings.feature_layer` of the chosen backbone on `inputs`, with its weights loaded, named `features`.
 
-    Raises StudyError when a weights file is missing or does not fit, or the download of weights fails.
+    Raises StudyError when a weights file is missing or does not fit, the download of weights fails, or the library of
+    the backbone is not installed.
     """
-    if settings.backbone in ("resnet50", "resnet14"):
-        x = CaffePreprocessing(name="preprocessing")(inputs)
-    else:
-        x = layers.Rescaling(1 / 127.5, -1, name="preprocessing")(inputs)
-    if settings.backbone == "resnet14":
-        features = _resnet14(x, settings.width, settings.feature_layer)
-        model = keras.Model(inputs, features)
-        load = settings.weights != "none" and (lambda: model.load_weights(_weights_file(settings)))
-    else:
+    x = _preprocessing(settings.backbone)(inputs)
+    if settings.backbone in APPLICATIONS:
         application = APPLICATIONS[settings.backbone]
         model = application(include_top=False, weights=None, input_tensor=x)
         features = model.get_layer(settings.feature_layer).output
-        load = settings.weights != "none" and (
-            lambda: _load_application_weights(application, model, settings)
-        )
-    if load:
-        load()
+        if settings.weights != "none":
+            _load_application_weights(application, model, settings)
+    else:
+        if settings.backbone == "resnet14":
+            features = _resnet14(x, settings.width, settings.feature_layer)
+        else:
+            features = _vit_tiny(x, settings.feature_layer)
+        if settings.weights != "none":
+            keras.Model(inputs, features).load_weights(_weights_file(settings))
     return layers.Identity(name=FEATURES)(features)
+
+
+def _preprocessing(backbone: str):
+    """The backbone's documented preprocessing of RGB pixels, in float32 whatever the precision of the rest."""
+    options = {"name": "preprocessing", "dtype": "float32"}
+    if backbone in ("resnet50", "resnet14"):
+        return CaffePreprocessing(**options)
+    if backbone == "densenet121":  # Keras' "torch" mode
+        return layers.Rescaling(*_standardisation(1 / 255), **options)
+    if backbone == "efficientnet_b0":
+        # Keras' model holds its preprocessing, but not the same with ImageNet weights as without: then a second
+        # division, by the square roots of the deviations, is part of it. Here the whole comes first, times 255
+        # because what the model does without weights, a division by 255, is left in.
+        return layers.Rescaling(*_standardisation(1.0, further=0.5), **options)
+    return layers.Rescaling(
+        1 / 127.5, -1, **options
+    )  # Keras' "tf" mode, and Keras Hub's for vision transformers
+
+
+def _standardisation(factor, further=0.0):
+    """Scale and offset, per channel, that standardise pixels by ImageNet's statistics, times 255 `factor`."""
+    divisors = [deviation ** (1 + further) for deviation in DEVIATION]
+    scale = [factor / divisor for divisor in divisors]
+    return scale, [-255 * factor * mean / divisor for mean, divisor in zip(MEAN, divisors, strict=True)]
 
 
 def _imagenet_file(settings: ModelSettings) -> Path:
@@ -68,7 +94,7 @@ def _weights_file(settings: ModelSettings) -> Path:
 
 
 def _load_application_weights(application, model, settings):
-    """Copy weights by layer name from a bare application model, the form that weights files are saved in."""
+    """Copy weights, layer by layer, from a bare application model, the form that weights files are saved in."""
     shape = model.input_shape[1:]
     try:
         if settings.weights == "imagenet" and _imagenet_file(settings).is_file():
@@ -88,9 +114,11 @@ def _load_application_weights(application, model, settings):
             f"without a network, put them at {_imagenet_file(settings).relative_to(ROOT)}, or give model.weights "
             "the path of a weights file, or none."
         ) from error
-    for layer in source.layers:
-        if layer.weights:
-            model.get_layer(layer.name).set_weights(layer.get_weights())
+    # In their order: names that Keras makes up differ from one copy of a model to the next.
+    pairs = zip(*([layer for layer in m.layers if layer.weights] for m in (model, source)), strict=True)
+    for layer, other in pairs:
+        if not isinstance(layer, layers.Normalization):  # EfficientNet's; see _preprocessing
+            layer.set_weights(other.get_weights())
 
 
 def _load_matching(source, path):
@@ -133,3 +161,29 @@ def _resnet14(x, width: int, end: str):
             return x
         x = layers.ReLU(name=f"{name}_out")(x)
     return x
+
+
+def _vit_tiny(x, name: str):
+    """The patch tokens of ViT-Ti/16 (Touvron et al. 2021, table 1; Dosovitskiy et al. 2021) as a map of stride 16.
+
+    From Keras Hub, without the class token: the head reads a map. 12 layers, 3 heads, 192 channels.
+    """
+    try:
+        from keras_hub.models import ViTBackbone
+    except ImportError as error:
+        raise StudyError(
+            f"The backbone vit_tiny needs Keras Hub ({error}); install it with: pip install -e '.[vit]'."
+        ) from None
+    height, width = x.shape[1:3]
+    vit = ViTBackbone(
+        image_shape=(height, width, 3),
+        patch_size=16,
+        num_layers=12,
+        num_heads=3,
+        hidden_dim=192,
+        mlp_dim=768,
+        use_class_token=False,
+    )
+    for layer in vit.layers[1:]:  # laid out flat, so that every layer can be reached by its name
+        x = layer(x)
+    return layers.Reshape((height // 16, width // 16, 192), name=name)(x)

@@ -6,16 +6,23 @@ preprocessing is its first layer, so that attacks live in pixel space. It ends i
 its name. The map that the head reads is named `features` in every model.
 """
 
+from contextlib import contextmanager
+
 import keras
 from keras import layers
 
-from lib.models.attention import SoftAttention
+from lib.models.attention import CBAM, SoftAttention, SqueezeExcitation
 from lib.models.backbones import FEATURES, backbone
 from lib.profile import Model as ModelSettings
 
 
 def build_classifier(
-    settings: ModelSettings, variant: str, classes: int, image_size: int, seed: int = 0
+    settings: ModelSettings,
+    variant: str,
+    classes: int,
+    image_size: int,
+    seed: int = 0,
+    precision: str = "float32",
 ) -> keras.Model:
     """A classifier of section 3.3 with the head of `variant`.
 
@@ -24,23 +31,39 @@ def build_classifier(
     softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
 
     Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
-    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`.
+    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`. Beyond the
+    paper, in place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
+
+    With `precision` "mixed_bfloat16" all between the preprocessing and the logits is computed in bfloat16; weights,
+    pixels, logits and probabilities are float32, so that `set_weights` passes between the two.
 
     Initial weights depend on `seed` alone, and those of the backbone are the same for all variants.
-    Raises StudyError when a weights file is missing or does not fit, or the download of weights fails.
+    Raises StudyError when a weights file is missing or does not fit, the download of weights fails, or the library of
+    the backbone is not installed.
     """
     keras.utils.set_random_seed(seed)
-    inputs = keras.Input((image_size, image_size, 3), name="pixels")
-    features = backbone(settings, inputs)
-    head = _baseline_head if variant == "baseline" else _attention_head
-    pooled = head(features, settings, variant, seed)
-    logits = layers.Dense(classes, name="logits", kernel_initializer=_glorot(seed))(pooled)
+    inputs = keras.Input((image_size, image_size, 3), name="pixels", dtype="float32")
+    with _computing_in(precision):
+        features = backbone(settings, inputs)
+        head = _baseline_head if variant == "baseline" else _attention_head
+        pooled = head(features, settings, variant, seed)
+    logits = layers.Dense(classes, name="logits", kernel_initializer=_glorot(seed), dtype="float32")(pooled)
     outputs = layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(inputs, outputs, name=variant.replace("-", "_"))
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = settings.batch_norm_momentum
     return model
+
+
+@contextmanager
+def _computing_in(precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _glorot(seed):
@@ -68,6 +91,12 @@ def _attention_head(features, settings, variant, seed):
 
 
 def _attended(features, settings, variant):
+    """What the variant's block makes of the map; blocks that weigh positions give their maps as well."""
+    if variant == "se":
+        return SqueezeExcitation(name="squeeze_excitation")(features)
+    if variant == "cbam":
+        weighted, _ = CBAM(name="cbam")(features)
+        return weighted
     block = SoftAttention(
         settings.attention_maps,
         gamma=0.0 if variant == "frozen" else settings.gamma,
@@ -84,7 +113,7 @@ def parameter_counts(model: keras.Model) -> dict[str, int | float]:
 
     Claim C4 ("< 1.3 %") compares the block with the backbone: 9 * 2048 * 16 + 16 weights, and gamma.
     """
-    blocks = [layer for layer in model.layers if isinstance(layer, SoftAttention)]
+    blocks = [layer for layer in model.layers if isinstance(layer, (SoftAttention, SqueezeExcitation))]
     block = sum(layer.count_params() for layer in blocks)
     backbone = keras.Model(model.input, model.get_layer(FEATURES).output).count_params()
     return {

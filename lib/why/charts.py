@@ -79,7 +79,7 @@ def density(table: pd.DataFrame, epsilon: float) -> Figure:
         ax.axvline(1, color="0.3", linewidth=0.8)
         for i, variant in enumerate(variants):
             rows = here[here["variant"] == variant].set_index(["attack", "norm"]).reindex(list(SOURCES))
-            y = np.arange(len(SOURCES)) + 0.22 * (i - (len(variants) - 1) / 2)
+            y = np.arange(len(SOURCES)) + min(0.22, 0.8 / len(variants)) * (i - (len(variants) - 1) / 2)
             _points(ax, rows["mean"], y, rows["ci_low"], rows["ci_high"], variant, label=variant)
         ax.set(title=REGIONS[region], xlabel="density of energy (1 = even)")
         ax.set_xscale("log")
@@ -182,7 +182,7 @@ def distributions(table: pd.DataFrame) -> Figure:
             values = np.sort(run[column].to_numpy(float))
             y = np.arange(1, len(values) + 1) / len(values)
             ax.step(values, y, where="post", color=COLOURS[variant], linestyle=DASHES[variant], label=variant)
-        if column in ("slope", "eigenvalue"):
+        if column == "eigenvalue":
             positive = table.loc[table[column] > 0, column]
             ax.set_xscale("log")
             ax.set_xlim(max(positive.min(), positive.quantile(0.9) * 1e-7) / 2, positive.max() * 2)
@@ -284,9 +284,10 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
                                 squeeze=False)  # fmt: skip
     for ax, dataset in zip(axes[0], datasets, strict=True):
         ax.axvline(1, color="0.3", linewidth=0.8)
-        for i, (variant, run) in enumerate(table[table["dataset"] == dataset].groupby("against", sort=False)):
+        groups = table[table["dataset"] == dataset].groupby("against", sort=False)
+        for i, (variant, run) in enumerate(groups):
             run = run.drop_duplicates("measure").set_index("measure").reindex(measures)
-            y = np.arange(len(measures)) + 0.18 * i
+            y = np.arange(len(measures)) + min(0.22, 0.8 / len(groups)) * (i - (len(groups) - 1) / 2)
             _points(
                 ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}"
             )

@@ -2,6 +2,8 @@
 was trained.
 """
 
+import logging
+
 import numpy as np
 import pandas as pd
 
@@ -21,6 +23,9 @@ from lib.why.looked_at import (
     spread,
     temperatures,
 )
+
+# Every explainer and every randomised model is traced anew, of which TensorFlow warns in the middle of a notebook.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 CUTOFFS = (0.0625, 0.125, 0.25)
 """Cutoffs of the filters, cycles per pixel: an eighth, a quarter and a half of the highest frequency along an

@@ -26,7 +26,7 @@ def _interval_rows(table, keys, values):
     """One row per group: the keys, n, mean, ci_low, ci_high, undefined of a column."""
     rows = []
     for key, group in table.groupby(keys, sort=False, dropna=False):
-        m = mean_interval(group[values].to_numpy(float))
+        m = mean_interval(np.round(group[values].to_numpy(float), 12))  # a map equals itself but for rounding
         rows.append((*key, m.n, m.mean, m.low, m.high, m.undefined))
     return pd.DataFrame(rows, columns=[*keys, "n", "mean", "ci_low", "ci_high", "undefined"])
 

@@ -1,0 +1,93 @@
+"""Adversarial training: budgets, losses against NumPy, and whether it makes a model more robust."""
+
+import keras
+import numpy as np
+import pytest
+
+from lib.adversarial_training import AdversarialTrainer, TradesLoss
+from lib.attacks import Classifier, make_attack
+from lib.profile import Adversarial, Training
+from lib.training import set_determinism, train
+
+EPSILON = 8.0
+
+
+def dense():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2)(inputs))
+    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(2, name="logits")(x)))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def divergences(p, q):
+    return (p * np.log(p / q)).sum(axis=1)
+
+
+def test_the_trades_loss_is_the_formula():
+    rng = np.random.default_rng(0)
+    clean, adversarial = rng.normal(size=(2, 5, 3)).astype("float32")
+    labels, weights = rng.integers(0, 3, 5), rng.uniform(0.5, 2, 5).astype("float32")
+    p, q = softmax(clean), softmax(adversarial)
+    expected = np.mean(weights * (-np.log(p[np.arange(5), labels]) + 4 * divergences(p, q)))
+    one_hot = np.eye(3, dtype="float32")[labels]
+    loss = TradesLoss(4.0)(
+        np.concatenate([one_hot] * 2),
+        np.concatenate([clean, adversarial]),
+        sample_weight=np.concatenate([weights] * 2),
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def fragile(n, seed):
+    """Two classes told apart by a small bright square, and by faint stripes all over that a small budget undoes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    sign = 2 * labels[:, None, None, None] - 1
+    images = rng.normal(128, 6, (n, 16, 16, 3))
+    images += 3 * sign * np.where(np.arange(16) % 2, 1, -1)[:, None, None]
+    images[:, 6:10, 6:10] += sign * 20
+    return np.clip(images, 0, 255).astype("uint8"), labels
+
+
+@pytest.mark.parametrize("method", ["pgd-at", "trades"])
+def test_images_lie_in_the_budget_and_raise_the_loss(method):
+    model = dense()
+    model.compile("adam", "categorical_crossentropy")
+    trainer = AdversarialTrainer(model, Adversarial(method=method, epsilon=EPSILON, steps=2, step_size=3))
+    images, labels = fragile(24, 0)
+    images = images.astype("float32")
+    adversarial = trainer.attack(images, labels, 3)
+    assert 6 <= np.abs(adversarial - images).max() <= EPSILON + 1e-3
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 255
+    noise = images + EPSILON * np.random.default_rng(0).choice([-1, 1], images.shape)
+    p, q, r = (softmax(trainer.classifier.logits(x).astype("float64")) for x in (images, adversarial, noise))
+    if method == "trades":
+        assert (divergences(p, q) > divergences(p, r)).all()
+    else:
+        rows = np.arange(24), labels
+        assert (q[rows] < np.minimum(p[rows], r[rows])).all()
+    np.testing.assert_array_equal(adversarial, trainer.attack(images, labels, 3))
+    assert not np.array_equal(adversarial, trainer.attack(images, labels, 4))
+
+
+@pytest.mark.parametrize("method", ["pgd-at", "trades"])
+def test_it_makes_a_model_more_robust(method, tmp_path):
+    set_determinism(0)
+    data, held_out = fragile(128, 0), fragile(64, 1)
+
+    def robust(adversarial):
+        settings = Training(
+            epochs=12, batch_size=32, learning_rate=0.02, adam_epsilon=1e-7, adversarial=adversarial
+        )
+        model, _ = train(dense(), data, held_out, settings, tmp_path / str(bool(adversarial)))
+        images, labels = held_out[0].astype("float32"), held_out[1]
+        attacked = make_attack("pgd", steps=10)(Classifier(model), images, labels, 4.0)
+        return (Classifier(model).predict(attacked) == labels).mean()
+
+    assert robust(Adversarial(method=method, epsilon=4.0, steps=3)) > robust(None) + 0.2

@@ -1,0 +1,101 @@
+"""The same numbers from Keras' TensorFlow and JAX backends, and from one device and two. Skipped without JAX."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from test_training import tiny, toy
+
+from lib.attacks import Classifier, make_attack
+from lib.attacks.gradients import value_and_gradient
+from lib.models import build_classifier
+from lib.profile import Model, Training
+from lib.training import on_devices, train
+
+SMALL = Model(backbone="resnet14", weights="none", width=4)
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+
+
+def measure(folder):
+    """Logits, input gradients and PGD's images of the saved models, on whatever backend this process has."""
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 255, (6, 48, 48, 3)).astype("float32")
+    labels = generator.integers(0, 3, 6)
+    found = {}
+    for path in sorted(folder.glob("*.keras")):
+        classifier = Classifier(keras.saving.load_model(path))
+
+        def loss(x, classifier=classifier):
+            logits = ops.log_softmax(classifier.scores_of(x))
+            return -ops.sum(logits * ops.one_hot(labels, 3), axis=-1), ()
+
+        attack = make_attack("pgd", norm="l2", steps=5, leave=False)
+        signs = make_attack("pgd", steps=5, leave=False)(classifier, images, labels, 2.0)
+        found |= {
+            f"{path.stem} logits": classifier.logits(images),
+            f"{path.stem} gradient": np.asarray(value_and_gradient(loss, ops.convert_to_tensor(images))[-1]),
+            # In L2 a step is a continuous function of the gradient, and images can be compared pixel by pixel; in
+            # L-infinity a gradient near 0 may have either sign, and only what the model makes of them can be.
+            f"{path.stem} pgd l2": attack(classifier, images, labels, 50.0),
+            f"{path.stem} pgd linf": classifier.logits(signs),
+        }
+    return found
+
+
+def study(folder, devices):
+    """History and predictions of a training with dropout, batch normalisation and an odd number held out."""
+    settings = Training(epochs=3, batch_size=8, epoch_fraction={}, adam_epsilon=0.01, devices=devices)
+    with on_devices(devices):
+        model, history = train(tiny(), toy(60), toy(31, seed=1), settings, folder)
+    single = tiny()
+    single.set_weights(model.get_weights())
+    return history, single.predict(toy(32, seed=2)[0].astype("float32"), verbose=0)
+
+
+def in_jax(code, **variables):
+    code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\nfrom test_backends import *\n{code}"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"} | variables
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@needs_jax
+def test_jax_gives_tensorflows_numbers(tmp_path):
+    generator = np.random.default_rng(1)
+    for variant in ("attention", "cbam"):
+        model = build_classifier(SMALL, variant, 3, 48)
+        for layer in model.layers:  # statistics unlike the initial ones
+            if isinstance(layer, keras.layers.BatchNormalization):
+                gamma, beta, mean, variance = layer.get_weights()
+                noise = generator.uniform(-0.2, 0.2, (2, len(mean)))
+                layer.set_weights([gamma, beta + noise[0], mean + noise[1], variance])
+        model.save(tmp_path / f"{variant}.keras")
+    in_jax(f"np.savez({str(tmp_path / 'jax.npz')!r}, **measure(Path({str(tmp_path)!r})))")
+    ours = measure(tmp_path)
+    with np.load(tmp_path / "jax.npz") as theirs:
+        assert set(theirs) == set(ours)
+        for name, values in ours.items():
+            scale = 1 if name.endswith("l2") else np.abs(values).max()  # pixels, or the largest of them
+            np.testing.assert_allclose(theirs[name], values, atol=1e-3 * scale, rtol=1e-3, err_msg=name)
+
+
+@needs_jax
+def test_two_devices_give_the_result_of_one(tmp_path):
+    code = """
+for devices in (1, 2):
+    history, predictions = study(Path({folder!r}) / str(devices), devices)
+    np.savez(f"{folder}/{{devices}}.npz", history=history.to_numpy(float), predictions=predictions)
+assert len(keras.distribution.list_devices()) == 2
+"""
+    in_jax(code.format(folder=str(tmp_path)), XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+    assert one["history"].shape == two["history"].shape == (3, 6)
+    assert np.ptp(one["history"][:, 1]) > 5e-4, "it learns something"
+    for name in ("history", "predictions"):
+        np.testing.assert_allclose(two[name], one[name], atol=1e-4, rtol=1e-4)
