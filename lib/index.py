@@ -47,7 +47,7 @@ FIGURES = {
     ),
     "adversarial_examples": Entry(
         "Adversarial images",
-        "Clean image, amplified perturbation and attacked image, what the network says of them, and whether it was fooled.",
+        "Clean image, amplified perturbation and attacked image, what the network says, and whether it was fooled.",
         f"none that we know; if there is one, in {LOST}",
     ),
     "gradcam": Entry(
