@@ -99,7 +99,7 @@ def machine(monkeypatch):
 def test_jobs_and_hours_on_a_machine_of_round_numbers(machine):
     table = cost.cost_table(PAPER, ["ham10000"]).set_index("stage")
     assert table["jobs"].to_dict() == {
-        "prepare": 3, "variant": 2 * 3, "train": 3, "attack": 3, "gradcam": 3, "results": 1, "report": 1
+        "prepare": 3, "variant": 2 * 3, "train": 3, "attack": 3, "gradcam": 3, "why": 3, "results": 1, "report": 1
     }  # fmt: skip
     assert table.loc["prepare", "cpu_hours"] * 3600 == pytest.approx(10015 / cost.READING + 3 * cost.START)
     work = cost.stage_work(PAPER, "variant", "ham10000")

@@ -48,8 +48,11 @@ FIGURES = [
     "gradcam_shift",
     "relative_change",
     "softmax_route",
+    "why_attribution",
     "why_ratios",
 ]
+# Two epochs may leave the baseline without a budget at which enough images stand for this comparison.
+MAY_BE_EMPTY = {"why_matched"}
 
 
 def reproduce(*arguments, **options):
@@ -80,6 +83,8 @@ def finished():
 
 def test_the_tables_are_there_with_their_columns_and_provenance(finished):
     for name, columns in COLUMNS.items():
+        if name in MAY_BE_EMPTY and not (OUT / "tables" / f"{name}.csv").exists():
+            continue
         table = pd.read_csv(OUT / "tables" / f"{name}.csv")
         assert len(table), name
         assert set(columns.split(", ")) <= set(table), name

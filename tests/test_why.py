@@ -407,3 +407,35 @@ def test_who_moves_first():
     np.testing.assert_allclose(
         first[["map first", "together", "prediction first", "neither"]], [0.4, 0.2, 0.2, 0.2]
     )
+
+
+def test_equal_confidence_is_compared_at_the_budgets_where_the_baseline_stands():
+    """Of four images the baseline keeps two at budget 1 and none at 8; attention keeps three, matched two."""
+    kept = {("baseline", 1.0): 2, ("baseline", 8.0): 0, ("attention", 1.0): 3, ("attention", 8.0): 3}
+    rows = []
+    for (variant, epsilon), n in kept.items():
+        for matched in (False, True):
+            changed = matched and variant == "attention"
+            for i in range(4):
+                run = ("ham10000", variant, 0, f"image{i}", "logits", epsilon)
+                rows.append((*run, i < n - changed, matched, 2.0 if changed else 1.0))
+    columns = ["dataset", "variant", "seed", "image_id", "through", "epsilon", "correct"]
+    table = pd.DataFrame(rows, columns=[*columns, "matched", "temperature"])
+    difference = summary.matched(table).sort_values("matched")
+    np.testing.assert_allclose(difference["difference"], [0.25, 0.0])
+    np.testing.assert_allclose(difference["temperature"], [1.0, 2.0])
+    assert (difference["n"] == 4).all()
+    assert summary.matched(table[table["epsilon"] == 8.0]).empty
+
+
+def test_a_mechanism_that_could_not_be_measured_is_not_a_difference_that_was_not_seen():
+    wrong = surfaces().assign(correct=False)
+    found = conclusions.findings(
+        conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
+        summary.surface_ratios(wrong),
+        summary.density(energies()),
+        summary.density_ratios(energies()),
+        {"ham10000": "HAM10000 phantoms"},
+    ).set_index("topic")["sentence"]
+    assert "not measured" in found["mechanism"]
+    assert "nan" not in found["mechanism"]

@@ -136,6 +136,8 @@ def findings(
             mechanism.append(
                 f"{title} {within(distance)}, margin {within(margin)}, slope {within(slope)}, n = {distance['n']}: "
                 + _mechanism(distance, margin, slope)
+                if distance["n"]
+                else f"{title} not measured, no image here is classified correctly by both"
             )
         gradient = dense[
             (dense["dataset"] == dataset) & (dense["region"] == "lesion") & (dense["attack"] == "gradient")
