@@ -5,9 +5,11 @@ import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 
+import nbformat
 import pytest
 
 from lib import ROOT
+from lib.run_notebook import _settle
 
 
 @pytest.fixture
@@ -83,3 +85,23 @@ def test_a_machine_without_slurm_is_told_so_in_one_sentence(reproduce, monkeypat
         SystemExit, match=r"^reproduce: --executor slurm needs Slurm's commands.*login node\.$"
     ):
         reproduce.main()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("../../elsewhere/data", "data/raw"), ("/srv/data", "data/raw"), ("data/mine", "data/mine")],
+)
+def test_a_kept_notebook_does_not_say_where_on_this_machine_the_data_lay(tmp_path, given, kept):
+    cell = nbformat.v4.new_code_cell(f'data = "{given}"', metadata={"tags": ["injected-parameters"]})
+    facts = {"name": "python3", "display_name": "Python 3"}, {"name": "python"}
+    metadata = {
+        "kernelspec": facts[0],
+        "language_info": facts[1],
+        "papermill": {"parameters": {"data": given}},
+    }
+    path = tmp_path / "run.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), path)
+    _settle(path)
+    settled = nbformat.read(path, as_version=4)
+    assert settled.cells[0].source == f'data = "{kept}"'
+    assert settled.metadata["papermill"]["parameters"] == {"data": kept}
