@@ -313,7 +313,8 @@ def test_attribution_is_over_the_typical_budgets_and_concludes_by_its_rule():
     row = conclusions.attribution(outcomes(12), headline).iloc[0]
     assert row["epsilons"] == "1"  # at 8 the baseline keeps nothing
     np.testing.assert_allclose(row["difference"], 100 * 12 / 40)
-    assert "raises robust accuracy: +30.0 points" in row["conclusion"]
+    assert "attention minus baseline (the whole attentive head): +30.0 points (" in row["conclusion"]
+    assert row["conclusion"].endswith("n = 40, one training run: raises robust accuracy.")
     assert "no difference seen" in conclusions.attribution(outcomes(0), headline).iloc[0]["conclusion"]
     assert "lowers" in conclusions.attribution(outcomes(-15), headline).iloc[0]["conclusion"]
     off = conclusions.attribution(outcomes(12), headline, {"ham10000": "1 of 1 runs"}).iloc[0]
