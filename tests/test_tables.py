@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from lib import ROOT, tables
+from lib import ROOT, artifacts, tables
 from lib.profile import Training
 
 
@@ -171,12 +171,11 @@ def test_a_table_is_written_three_ways_with_provenance(tmp_path):
 def test_latex_sets_the_tables(tmp_path):
     awkward = pd.DataFrame({"a_b": ["x & y % # $ { } ~ ^ \\ <= ε"], "share": [0.5]})
     tables.write_table(awkward, tmp_path / "awkward", "50 % of $x$ & {more} ~ _", {})
-    files = [tmp_path / "awkward.tex", *sorted((ROOT / "figures").glob("*/tables/*.tex"))]
+    files = [tmp_path / "awkward.tex", *sorted((ROOT / "figures" / "quick" / "tables").glob("*.tex"))]
     assert len(files) > 5
     body = "\n".join(rf"\input{{{file}}}\clearpage" for file in files)
-    page = (
-        rf"\documentclass{{article}}\usepackage{{booktabs,longtable}}\begin{{document}}{body}\end{{document}}"
-    )
+    packages = "booktabs,longtable,graphicx,rotating,pdflscape"
+    page = rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "all.tex").write_text(page)
     run = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all"],
@@ -219,3 +218,19 @@ def test_latex_puts_an_interval_beside_its_value_and_breaks_long_tables():
 )
 def test_numbers_for_people(value, text):
     assert tables.rounded(pd.DataFrame({"x": [value]}, dtype=object)).iloc[0, 0] == text
+
+
+def test_times_are_those_of_the_stages_and_of_what_was_made_in_them(tmp_path):
+    variant = tmp_path / "eyepacs" / "seed3" / "attention"
+    for path, seconds in {"model.keras": 7, "attacks/fgsm-linf.csv": 1, "attacks/pgd-l2.csv": 2}.items():
+        artifacts.write_provenance(variant / path, seconds=seconds)
+    artifacts.write_provenance(variant / "old.csv")  # no time known
+    (tmp_path / "results.tsv").write_text("s\th:m:s\n4.24\t0:00:04\n")
+    (variant.parent / "why.tsv").write_text("s\th:m:s\n5\t0:00:05\n")
+    table = tables.timings(tmp_path).set_index("stage")["seconds"]
+    assert table.to_dict() == {
+        "results": 4.2, "why": 5.0, "made: model": 7.0, "made: attacks": 3.0, "made: old": 0.0
+    }  # fmt: skip
+    where = tables.timings(tmp_path).set_index("stage")[["dataset", "seed", "variant"]]
+    assert where.loc["made: model"].tolist() == ["eyepacs", "3", "attention"]
+    assert where.loc["why"].tolist() == ["eyepacs", "3", "all"]
