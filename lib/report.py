@@ -10,14 +10,19 @@ import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
 from lib.claims import printed
+from lib.curves import ATTACK_TITLES
+from lib.datasets.registry import DATASETS
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.run_notebook import run_notebook
 from lib.tables import rounded, timings, write_table
+from lib.why.summary import direction
 
 EXPLORE = "00_explore"
 BEGIN = "<!-- results of figures/{0}, written by: python -m lib.report {0} --readme -->"
 END = "<!-- end of results -->"
+ANSWER = "<!-- answer of figures/{0}, written by: python -m lib.report {0} --readme -->"
+END_ANSWER = "<!-- end of answer -->"
 FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
 
 PAGE = """<!doctype html>
@@ -151,6 +156,50 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     return "\n\n".join([*parts, "</details>"])
 
 
+def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
+    """The study's question answered for each data set of a run, in the numbers of `why_attribution`, `claims` and
+    `comparison` (`tables`, by name), as one paragraph of Markdown.
+    """
+
+    def points(row, value="difference"):
+        return f"{row[value]:+.1f} points ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+
+    attributed, ledger, sentences = tables["why_attribution"], tables["claims"], []
+    attack = ATTACK_TITLES[profile.evaluation.named(profile.evaluation.headline).attack]
+    for dataset, rows in attributed.groupby("dataset", sort=False):
+        rows = rows.set_index("against")
+        row, title = rows.loc["baseline"], DATASETS[dataset].short + (" phantoms" if profile.phantom else "")
+        clean = ledger[(ledger["claim"] == "C3") & (ledger["dataset"] == dataset)].iloc[0]
+        verdict = direction(row, 0, "raises", "lowers")
+        beside = f"; against the same head without attention, {points(rows.loc['pooling'])}"
+        off = (
+            ", and not by attention, whose branch is off"
+            if "not to be attributed" in row["conclusion"]
+            else ""
+        )
+        sentences.append(
+            f"On {title} attention {verdict.replace('no difference seen', 'is not seen to change')} robust accuracy"
+            f"{off}: {points(row)} under {attack}, averaged over the budgets at which the baseline keeps 10 %, n = "
+            f"{row['n']} test images, {row['seeds']} training run(s) of each network"
+            f"{beside if 'pooling' in rows.index else ''}. Clean accuracy: {points(clean, 'ours')}, n = "
+            f"{clean['n']:.0f}. {_standing(tables, dataset, attack)}"
+        )
+    return f"{' '.join(sentences)} In brackets: 95 % intervals, paired by image."
+
+
+def _standing(tables, dataset, attack) -> str:
+    rows = tables["comparison"][tables["comparison"]["dataset"] == dataset]
+    fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
+    if fallen.empty:
+        return (
+            f"Under {attack} some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
+        )
+    return (
+        f"Under {attack} neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a budget of "
+        f"{fallen['epsilon'].min():g} gray levels on."
+    )
+
+
 def _found(tables, headline) -> list[str]:
     """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
     comparison = tables["comparison"]
@@ -158,27 +207,25 @@ def _found(tables, headline) -> list[str]:
     if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
         attributed = tables["why_attribution"]
         sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
-    for dataset, rows in comparison.groupby("dataset", sort=False):
-        fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
-        sentences.append(
-            f"{dataset}: under `{headline}` neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a "
-            f"budget of {fallen['epsilon'].min():g} gray levels on."
-            if len(fallen)
-            else f"{dataset}: under `{headline}` some images stand at all budgets, up to {rows['epsilon'].max():g}."
-        )
+    sentences += [
+        f"{dataset}: {_standing(tables, dataset, f'`{headline}`')}"
+        for dataset in comparison["dataset"].unique()
+    ]
     return sentences
 
 
 def write_readme(profile: Profile) -> None:
-    """Put the results of a run between the markers of the README."""
-    tables = _tables(profile)
-    readme = ROOT / "README.md"
-    begin = BEGIN.format(profile.profile)
-    head, found, rest = readme.read_text(encoding="utf-8").partition(begin)
-    if not found:
+    """Put the results of a run, and the answer where it has a place, between their markers in the README."""
+    tables, readme = _tables(profile), ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN.format(profile.profile) not in text:
+        begin = BEGIN.format(profile.profile)
         raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
-    _, tail = rest.split(END, 1)
-    artifacts.write_text(readme, f"{head}{begin}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
+    for begin, end, write in ((BEGIN, END, readme_section), (ANSWER, END_ANSWER, answer)):
+        head, found, rest = text.partition(begin.format(profile.profile))
+        if found:
+            text = f"{head}{found}\n\n{write(profile, tables)}\n\n{end}{rest.split(end, 1)[1]}"
+    artifacts.write_text(readme, text)
 
 
 def render_notebooks(profile: Profile) -> None:

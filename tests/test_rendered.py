@@ -32,7 +32,10 @@ def test_the_committed_outcomes_are_of_the_committed_profile(profile):
 @RENDERED
 def test_the_readme_shows_the_committed_tables(profile):
     found = {path.stem: pd.read_csv(path) for path in tables(profile).glob("*.csv")}
-    assert report.readme_section(profile, found) in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert report.readme_section(profile, found) in readme
+    if report.ANSWER.format(profile.profile) in readme:
+        assert report.answer(profile, found) in readme
 
 
 @pytest.mark.parametrize(
