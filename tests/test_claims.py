@@ -48,7 +48,7 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=None)
 
 def test_every_claim_is_there_with_its_rule_and_the_paper_s_value():
     table = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05)))
-    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "S1"]
+    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "S1", "S2"]
     assert table["rule"].notna().all()
     assert table.loc["C2", "paper"] == "up to +2700 % (relative)"
     on_data = table.drop(index="C4")
@@ -127,6 +127,30 @@ def test_gradcam_differs_or_not():
     same = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
     assert ledger(same, shift=(0.2, 0.7)).loc["C6", "verdict"].startswith("reproduced")
     assert ledger(same, shift=(0.5, 0.5)).loc["C6", "verdict"].startswith("inconclusive")
+
+
+def test_what_max_pooling_does_to_grad_cam_is_not_due_to_attention():
+    """Attention's maps move less than the baseline's in every run, and as much as those of its head without it."""
+    rng = np.random.default_rng(0)
+    mean = {"baseline": 0.2, "attention": 0.7, "pooling": 0.7}
+    rows = [
+        ("d", variant, seed, f"i{i}", "gradcam", value + rng.normal(0, 0.05))
+        for variant, value in mean.items()
+        for seed in range(3)
+        for i in range(30)
+    ]
+    columns = ["dataset", "variant", "seed", "image_id", "map", "rank_correlation"]
+    table = pd.DataFrame(rows, columns=columns)
+    assert claims._gradcam(table)["verdict"] == "reproduced"
+    assert claims._gradcam(table, "pooling")["verdict"] == "no difference seen"
+    assert claims._gradcam(table[table["variant"] != "pooling"], "pooling")["verdict"].startswith(
+        "not tested"
+    )
+    # Runs that disagree are no difference between the variants, however many images each has.
+    runs = table["seed"].map({0: 0.3, 1: -0.4, 2: 0.2}).where(table["variant"] == "attention", 0)
+    wobbly = table.assign(rank_correlation=table["rank_correlation"].where(
+        table["variant"] == "pooling", 0.5) + runs)  # fmt: skip
+    assert claims._gradcam(wobbly)["verdict"] == "inconclusive"
 
 
 def test_a_verdict_from_one_training_run_says_so():

@@ -14,6 +14,7 @@ from lib.statistics import (
     holm,
     macro_auc,
     mean_interval,
+    mean_over_seeds,
     paired_difference,
     proportion,
     relative_change,
@@ -93,11 +94,41 @@ def test_shares_of_budgets_survived():
     assert (tie.first_better, tie.second_better) == (0, 0)
 
 
-def test_variance_over_seeds_is_unbiased():
-    accuracy = np.array([1, 1, 0, 0], bool)
+def test_variance_over_seeds_is_unbiased_and_the_interval_student_s(monkeypatch):
+    accuracy = np.array([1, 1, 0, 0], float)
     second = np.tile(accuracy[:, None], (1, 5000))
+    # Images do not vary, so that the degrees of freedom are those of four seeds.
+    assert statistics._widening(second) == pytest.approx(stats.t.ppf(0.975, 3) / Z)
+    monkeypatch.setattr(statistics, "_widening", lambda _: 1)
     _, drawn = statistics._resample(np.zeros_like(second), second, seed=0)
     assert drawn.var() == pytest.approx(accuracy.var(ddof=1) / 4, rel=0.05)
+
+
+def test_intervals_over_few_training_runs_cover_the_truth():
+    """Three runs that differ by chance as much as their images make them: Student's quantiles are needed."""
+    rng = np.random.default_rng(0)
+    hits, repetitions = np.zeros(2), 200
+    for repetition in range(repetitions):
+        run, image = rng.normal(0, 0.1, (2, 3, 1)), rng.normal(0, 0.2, (1, 1, 150))
+        right = rng.random((2, 3, 150)) < np.clip(0.5 + run + image, 0, 1)
+        difference = paired_difference(*right, seed=repetition)
+        mean = mean_over_seeds(rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, 40) + rng.normal(0, 1, (3, 40)))
+        hits += [difference.low <= 0 <= difference.high, mean.low <= 0 <= mean.high]
+    assert (hits / repetitions > 0.92).all()
+
+
+def test_the_mean_over_runs_has_student_s_interval_where_only_runs_or_only_images_vary():
+    runs = np.repeat([[1.0], [2.0], [4.0]], 50, axis=1)
+    mean = mean_over_seeds(runs)
+    expected = stats.t.interval(0.95, 2, np.mean([1, 2, 4]), stats.sem([1, 2, 4]))
+    np.testing.assert_allclose(mean[:3], [7 / 3, *expected])
+    images = np.random.default_rng(0).normal(size=50)
+    expected = stats.t.interval(0.95, 49, images.mean(), stats.sem(images))
+    np.testing.assert_allclose(mean_over_seeds(np.tile(images, (3, 1)))[1:3], expected)
+    assert mean_over_seeds(images) == mean_interval(images)
+    gaps = runs.copy()
+    gaps[0, 0] = gaps[:, 1] = np.nan
+    assert (mean_over_seeds(gaps).n, mean_over_seeds(gaps).undefined) == (49, 1)
 
 
 def test_seeds_of_both_variants_are_drawn_together():

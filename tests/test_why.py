@@ -314,9 +314,14 @@ def test_attribution_is_over_the_typical_budgets_and_concludes_by_its_rule():
     assert row["epsilons"] == "1"  # at 8 the baseline keeps nothing
     np.testing.assert_allclose(row["difference"], 100 * 12 / 40)
     assert "attention minus baseline (the whole attentive head): +30.0 points (" in row["conclusion"]
-    assert row["conclusion"].endswith("n = 40, one training run: raises robust accuracy.")
+    assert "n = 40, one training run: higher in this pair of networks" in row["conclusion"]
     assert "no difference seen" in conclusions.attribution(outcomes(0), headline).iloc[0]["conclusion"]
-    assert "lowers" in conclusions.attribution(outcomes(-15), headline).iloc[0]["conclusion"]
+    runs = pd.concat([outcomes(better).assign(seed=seed) for seed, better in enumerate((-15, -14, -16))])
+    row = conclusions.attribution(runs, headline).iloc[0]
+    assert row["conclusion"].endswith("3 training runs (-37.5, -35.0, -40.0): lowers robust accuracy.")
+    # One run up, one down, one as it was: whatever the images say, training runs do not.
+    runs = pd.concat([outcomes(better).assign(seed=seed) for seed, better in enumerate((-15, 15, -15))])
+    assert "no difference seen" in conclusions.attribution(runs, headline).iloc[0]["conclusion"]
     off = conclusions.attribution(outcomes(12), headline, {"ham10000": "1 of 1 runs"}).iloc[0]
     assert "not to be attributed to attention" in off["conclusion"]
 
@@ -427,6 +432,28 @@ def test_equal_confidence_is_compared_at_the_budgets_where_the_baseline_stands()
     np.testing.assert_allclose(difference["temperature"], [1.0, 2.0])
     assert (difference["n"] == 4).all()
     assert summary.matched(table[table["epsilon"] == 8.0]).empty
+
+
+def test_a_mechanism_is_named_only_where_every_run_shows_it():
+    def mechanism(*runs):
+        table = pd.concat([run.assign(seed=seed) for seed, run in enumerate(runs)])
+        found = conclusions.findings(
+            conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
+            summary.surface_ratios(table),
+            summary.density(energies()),
+            summary.density_ratios(energies()),
+            {"ham10000": "HAM10000 phantoms"},
+        )
+        return found.set_index("topic").loc["mechanism", "sentence"]
+
+    swapped = surfaces().assign(
+        variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"})
+    )
+    assert mechanism(surfaces(), surfaces()).endswith("farther, by a larger margin and by a flatter slope.")
+    assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), margin" in mechanism(surfaces(), swapped)
+    assert mechanism(surfaces(), swapped).endswith("training runs contradict each other.")
+    same = surfaces().assign(margin=1.0, slope=1.0, distance=1.0)
+    assert mechanism(surfaces(), same).endswith("no difference seen in every run.")
 
 
 def test_a_mechanism_that_could_not_be_measured_is_not_a_difference_that_was_not_seen():
