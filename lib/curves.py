@@ -166,7 +166,8 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
         axes[2 * block, 0].set_ylabel(f"{name}cross-entropy" if apart else "cross-entropy (nats)")
         axes[2 * block + 1, 0].set_ylabel("accuracy")
     for ax, (dataset, *variant) in zip(axes[0], cells[0], strict=True):
-        ax.set_title(variant[0].replace("-", "-\n", 1) if apart else titles[dataset])
+        name = variant[0].replace("-", "-\n", 1) if apart else titles[dataset]
+        ax.set_title(name, pad=9)  # above the arrows
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))

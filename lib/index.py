@@ -42,7 +42,7 @@ FIGURES = {
     "training_curves": Entry(
         "Training",
         "Loss and accuracy by epoch; thin: training data, thick: validation data; a marker at the lowest "
-        "validation loss, a triangle where a loss leaves the panel.",
+        "validation loss, an arrow where a loss leaves the panel.",
         "none that we know; section 3.3 says when training stopped (C5)",
     ),
     "adversarial_examples": Entry(

@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
-from lib.claims import printed
+from lib.claims import TYPICAL, printed
 from lib.curves import ATTACK_TITLES
 from lib.datasets.registry import DATASETS
 from lib.index import FIGURES, figures, write_index
@@ -109,6 +109,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
 
     clean, comparison = tables["clean_accuracy"], tables["comparison"]
     accuracy = clean[["dataset", "variant", "seed", "n"]].assign(
+        gamma=clean["gamma"].map(lambda gamma: "-" if pd.isna(gamma) else f"{gamma:.3f}"),
         **{
             "clean accuracy, %": clean.apply(percent, axis=1, args=("accuracy", "ci_low", "ci_high")),
             "balanced, %": clean.apply(
@@ -119,13 +120,28 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             "AUC": clean.apply(
                 lambda r: f"{r['auc']:.3f} ({r['auc_ci_low']:.3f} to {r['auc_ci_high']:.3f})", axis=1
             ),
-        }
+        },
     )
     difference = comparison.apply(percent, axis=1, args=("difference", "ci_low", "ci_high"))
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    here = tables["robust_accuracy"]
+    here = here[
+        (here[["attack", "norm", "through"]] == [attack.attack, attack.norm, attack.through]).all(axis=1)
+    ]
+    balanced = here.pivot_table(index=["dataset", "epsilon"], columns="variant", values="balanced")
+    balanced = balanced.loc[comparison.set_index(["dataset", "epsilon"]).index]  # mean over the training runs
     robust = comparison[["dataset", "epsilon", "n"]].assign(
-        baseline=(100 * comparison["baseline"]).map("{:.1f} %".format),
-        attention=(100 * comparison["attention"]).map("{:.1f} %".format),
+        **{name: (100 * comparison[name]).map("{:.1f} %".format) for name in ("baseline", "attention")},
         **{"attention - baseline, points": difference},
+        **{
+            f"{name}, balanced": [f"{100 * value:.1f} %" for value in balanced[name]]
+            for name in ("baseline", "attention")
+        },
+    )
+    constant = "; ".join(
+        f"{dataset} {100 * clean.loc[clean['dataset'] == dataset, 'majority'].iloc[0]:.1f} % and "
+        f"{100 * rows['majority'].iloc[0]:.1f} %"
+        for dataset, rows in here.groupby("dataset", sort=False)
     )
     checks = tables["trust"]
     failed = checks[~checks["passed"]]
@@ -150,53 +166,70 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
         "paired by image:",
         robust.astype(str).to_markdown(index=False, disable_numparse=True),
+        "A constant answer, the most frequent class, would be right on this share of the test split and of the "
+        f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
         f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
         f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
     return "\n\n".join([*parts, "</details>"])
 
 
+PARAGRAPH = """\
+**{{ verdict }}** On {{ title }}, attention changes robust accuracy under {{ attack }} by {{ difference }} points
+against the baseline{% if off %}, though not by attention, whose branch is off{% endif %}; relative, by {{ relative }}
+%, where the paper reports {{ paper }}. That is the average over the budgets at which the baseline keeps at least
+{{ typical }}, all of them {{ largest }} gray levels or less; n = {{ n }} test images, {{ runs }} of each network.
+{% if beside %}Against the same head without attention: {{ beside }} points. {% endif %}Clean accuracy: {{ clean }}
+points, n = {{ n_clean }}. {{ standing }}"""
+
+
 def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
-    """The study's question answered for each data set of a run, in the numbers of `why_attribution`, `claims` and
-    `comparison` (`tables`, by name), as one paragraph of Markdown.
+    """Does attention make the network more robust? Answered for each data set of a run in the numbers of
+    `why_attribution`, `claims` and `comparison` (`tables`, by name), as paragraphs of Markdown.
     """
 
-    def points(row, value="difference"):
-        return f"{row[value]:+.1f} points ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+    def change(row, value="difference"):
+        return f"{row[value]:+.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
 
-    attributed, ledger, sentences = tables["why_attribution"], tables["claims"], []
-    attack = ATTACK_TITLES[profile.evaluation.named(profile.evaluation.headline).attack]
-    for dataset, rows in attributed.groupby("dataset", sort=False):
+    yes, no, unseen = "Yes, in this run.", "No, it does the opposite.", "Not that this run could see."
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
+    ledger, paragraphs = tables["claims"].set_index(["claim", "dataset"]), []
+    for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
         rows = rows.set_index("against")
-        row, title = rows.loc["baseline"], DATASETS[dataset].short + (" phantoms" if profile.phantom else "")
-        clean = ledger[(ledger["claim"] == "C3") & (ledger["dataset"] == dataset)].iloc[0]
-        verdict = direction(row, 0, "raises", "lowers")
-        beside = f"; against the same head without attention, {points(rows.loc['pooling'])}"
-        off = (
-            ", and not by attention, whose branch is off"
-            if "not to be attributed" in row["conclusion"]
-            else ""
+        row, relative, clean = rows.loc["baseline"], ledger.loc[("C1", dataset)], ledger.loc[("C3", dataset)]
+        verdict = direction(row, 0, yes, no)
+        paragraph = jinja2.Template(PARAGRAPH).render(
+            verdict=verdict if verdict in (yes, no) else unseen,
+            title=DATASETS[dataset].short + (" phantoms" if profile.phantom else ""),
+            attack=f"{ATTACK_TITLES[attack.attack]} ({numbers})",
+            difference=change(row),
+            off="not to be attributed" in row["conclusion"],
+            relative=change(relative, "ours"),
+            paper=relative["paper"].removesuffix(" (relative)"),
+            typical=f"{100 * TYPICAL:.0f} %",
+            largest=row["epsilons"].split()[-1],
+            n=row["n"],
+            runs=f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run",
+            beside=change(rows.loc["pooling"]) if "pooling" in rows.index else "",
+            clean=change(clean, "ours"),
+            n_clean=f"{clean['n']:.0f}",
+            standing=_standing(tables, dataset),
         )
-        sentences.append(
-            f"On {title} attention {verdict.replace('no difference seen', 'is not seen to change')} robust accuracy"
-            f"{off}: {points(row)} under {attack}, averaged over the budgets at which the baseline keeps 10 %, n = "
-            f"{row['n']} test images, {row['seeds']} training run(s) of each network"
-            f"{beside if 'pooling' in rows.index else ''}. Clean accuracy: {points(clean, 'ours')}, n = "
-            f"{clean['n']:.0f}. {_standing(tables, dataset, attack)}"
-        )
-    return f"{' '.join(sentences)} In brackets: 95 % intervals, paired by image."
+        paragraphs.append(paragraph.replace("\n", " "))
+    return "\n\n".join(
+        [*paragraphs, "In brackets: 95 % intervals, paired by image, over images and training runs."]
+    )
 
 
-def _standing(tables, dataset, attack) -> str:
+def _standing(tables, dataset) -> str:
     rows = tables["comparison"][tables["comparison"]["dataset"] == dataset]
     fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
     if fallen.empty:
-        return (
-            f"Under {attack} some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
-        )
+        return f"Some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
     return (
-        f"Under {attack} neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a budget of "
-        f"{fallen['epsilon'].min():g} gray levels on."
+        f"From {fallen['epsilon'].min():g} gray levels on, less than {100 * FALLEN:.0f} % of the "
+        f"{rows['n'].iloc[0]} images stand in either network."
     )
 
 
@@ -208,8 +241,7 @@ def _found(tables, headline) -> list[str]:
         attributed = tables["why_attribution"]
         sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
     sentences += [
-        f"{dataset}: {_standing(tables, dataset, f'`{headline}`')}"
-        for dataset in comparison["dataset"].unique()
+        f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
     ]
     return sentences
 

@@ -53,7 +53,8 @@ def assemble(source: Path) -> None:
     (source / "data").mkdir()
     for file in FILES:
         shutil.copy(ROOT / file, source / file)
-    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("<!-- claims -->", claims())
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("](../", "](")
+    front = front.replace("<!-- claims -->", claims())
     entries = [f"{folder.name}: {label(folder)} <figures/{folder.name}/index>" for folder in results()]
     entries.append("Benchmarks <figures/bench/index>")
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")

@@ -16,6 +16,7 @@ def test_early_stopping_cannot_act_within_its_patience():
 def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
     assert ("is off" in answers.branch(clean)) == off
+    assert ("passes on 0.7% on average" in answers.branch(clean)) == (gamma == 0.02)  # 16 * 0.02 / 49
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,9 @@ def test_the_answer_on_robustness_takes_the_budget_that_halves_the_baseline():
     assert "35% and attention 60% of the images: +25.0 (+10.0 to +40.0) points" in said
     assert "excludes 0 at 1 of 3 budgets (epsilon 1: " in said
     assert "n = 60, phantom data" in said
-    assert "At epsilon 2, the largest budget; none halves" in answers.robustness(
-        curve.assign(baseline=0.8), "autoattack", "phantom data"
+    assert (
+        "At epsilon 2, the largest budget, at which the baseline keeps more than half of what it has at 0.1"
+        in answers.robustness(curve.assign(baseline=0.8), "autoattack", "phantom data")
     )
 
 

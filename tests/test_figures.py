@@ -11,8 +11,8 @@ from matplotlib.text import Text
 from skimage.color import rgb2lab
 
 from lib import ROOT, curves, figures
+from lib.why import charts
 
-TABLES = ROOT / "figures" / "quick" / "tables"
 TITLES = {"ham10000": "HAM10000", "chestxray14": "ChestX-ray14", "eyepacs": "EyePACS"}
 
 # Machado, Oliveira and Fernandes 2009: deuteranopia (severity 1), on linear RGB.
@@ -54,14 +54,14 @@ def test_variants_differ_by_marker_too():
 
 def histories():
     rows = [
-        {"dataset": d, "variant": v, "seed": 0, "epoch": e, "loss": 1 / e, "val_loss": 2 / e}
-        for d in TITLES for v in ("baseline", "attention") for e in (1, 2, 3)
+        {"dataset": d, "variant": v, "seed": 0, "epoch": e, "loss": 1 / e, "val_loss": 100 if e == 2 else 2 / e}
+        for d in TITLES for v in ("baseline", "attention") for e in range(1, 21)
     ]  # fmt: skip
     return pd.DataFrame(rows).assign(accuracy=0.5, val_accuracy=0.5)
 
 
-def table(name):
-    return pd.read_csv(TABLES / f"{name}.csv")
+def table(name, profile="quick"):
+    return pd.read_csv(ROOT / "figures" / profile / "tables" / f"{name}.csv")
 
 
 def few(attacks, ways=("logits",)):
@@ -97,12 +97,33 @@ DRAWN = {
     "routes": lambda: curves.routes(table("softmax_gap").query("attack == 'pgd'"), TITLES),
     "relative_change": lambda: curves.relative_change(table("comparison"), TITLES),
     "map_shift": lambda: figures.map_shift(table("gradcam_shift"), TITLES),
+    "ratios": lambda: charts.ratios(table("why_ratios"), TITLES),
+    "attribution": lambda: charts.attribution(table("why_attribution"), TITLES),
     "training_curves": lambda: curves.training_curves(histories(), TITLES),
     "adversarial_examples": lambda: figures.adversarial_examples(strips(), "PGD"),
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
     "confusion": lambda: figures.confusion(predictions(), ("no pneumothorax", "pneumothorax")),
     "class_counts": lambda: figures.class_counts(table("datasets").query("dataset == 'eyepacs'")),
 }
+REAL = "ham10000-cpu"  # one data set, several training runs, and controls with one
+DRAWN |= {
+    "routes, 1 data set": lambda: curves.routes(table("softmax_gap", REAL), TITLES),
+    "relative_change, 1 data set": lambda: curves.relative_change(table("comparison", REAL), TITLES),
+    "map_shift, 3 runs": lambda: figures.map_shift(table("gradcam_shift", REAL), TITLES),
+    "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", REAL), TITLES),
+    "attribution, 3 runs": lambda: charts.attribution(table("why_attribution", REAL), TITLES),
+}
+
+
+@pytest.fixture
+def drawn(request):
+    """The figure of this name, laid out."""
+    with plt.rc_context():
+        figures.use_style()
+        figure = DRAWN[request.param]()
+        figure.draw_without_rendering()
+        yield figure
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -117,6 +138,69 @@ def test_words_have_7_points_in_print(name, tmp_path):
     plt.close(figure)
     assert len(sizes) > 3
     assert not small
+
+
+# Without those of images, and the slanted words of `confusion`, whose boxes overlap though they do not.
+CHARTS = [name for name in DRAWN if name not in ("adversarial_examples", "gradcam", "confusion")]
+
+
+@pytest.mark.parametrize("drawn", CHARTS, indirect=True)
+def test_words_have_their_place(drawn):
+    for axis in (axis for ax in drawn.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [
+            t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()
+        ]
+        boxes = [label.get_window_extent() for label in ticks if label.get_visible()]
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert not any(label.get_text() for label in axis.get_minorticklabels())
+    box = drawn.get_tightbbox()
+    assert box.height < drawn.get_figheight() + 0.05
+    assert box.width < figures.WIDTH + 0.05
+
+
+@pytest.mark.parametrize(
+    ("drawn", "rows"),
+    [
+        ("map_shift, 3 runs", table("gradcam_shift", REAL).query("measure == 'SSIM'")),
+        ("ratios, 3 runs", table("why_ratios", REAL)),
+    ],
+    indirect=["drawn"],
+    ids=["map_shift", "ratios"],
+)
+def test_every_training_run_has_a_marker_of_its_own(drawn, rows):
+    heights = np.concatenate([bar.lines[0].get_ydata().astype(float) for bar in drawn.axes[0].containers])
+    assert len(heights) == len(set(heights.round(6))) == len(rows)
+    assert "one marker per training run" in [text.get_text() for text in drawn.findobj(Text)]
+
+
+@pytest.mark.parametrize("drawn", ["routes", "routes, 1 data set"], indirect=True)
+def test_points_of_one_budget_stand_together(drawn):
+    for ax in drawn.axes:
+        places = np.array([bar.lines[0].get_xdata() for bar in ax.containers], float)
+        assert (places.round() == np.arange(places.shape[1])).all()
+        assert len(set(places[:, 0])) == len(places)
+
+
+@pytest.mark.parametrize("drawn", ["robust_curves"], indirect=True)
+def test_the_largest_budget_has_a_label(drawn):
+    for ax in drawn.axes:
+        assert ax.get_xticks().max() == max(line.get_xdata().max() for line in ax.lines)
+
+
+@pytest.mark.parametrize("drawn", ["training_curves"], indirect=True)
+def test_a_loss_above_its_panel_is_told_from_a_variant(drawn):
+    assert curves.ARROW["marker"] not in figures.MARKERS.values()
+    assert curves.ARROW["marker"] in [line.get_marker() for line in drawn.axes[0].lines]
+    assert "loss above the panel" in [text.get_text() for text in drawn.findobj(Text)]
+
+
+@pytest.mark.parametrize("drawn", ["attribution, 3 runs"], indirect=True)
+def test_an_attribution_says_its_runs_and_images(drawn):
+    said = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    runs = table("why_attribution", REAL)["seeds"]
+    assert [f"({n} run" in words for n, words in zip(runs, said, strict=True)] == [True] * len(runs)
+    assert f"n = {table('why_attribution', REAL)['n'].max()} images" in drawn.axes[0].get_xlabel()
 
 
 def test_figures_say_what_data_they_show(tmp_path):

@@ -50,17 +50,20 @@ def test_clean_accuracy_is_that_of_scikit_learn_and_statsmodels():
     assert list(clean["epochs_max"]) == [9, 9]
     assert list(clean["parameters"]) == [10, 12]
     assert clean.loc["attention", "gamma"] == 0.02
+    np.testing.assert_allclose(clean["majority"], 1 / 3)
 
 
 def test_robust_accuracy_counts_every_image_at_every_epsilon():
     outcomes = pd.DataFrame(
         [
-            ("d", "baseline", 0, f"i{i}", "pgd", "linf", "logits", e, i >= k)
+            ("d", "baseline", 0, f"i{i}", "pgd", "linf", "logits", e, i >= k, int(i > 2))
             for e, k in ((0, 1), (1, 4))
             for i in range(5)
         ],
-        columns=["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"],
-    )
+        columns=[
+            "dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct", "label"
+        ],
+    )  # fmt: skip
     table = tables.robust_accuracy(outcomes)
     assert list(table["robust_accuracy"]) == [0.8, 0.2]
     assert list(table["n"]) == [5, 5]
@@ -79,6 +82,11 @@ def test_robust_accuracy_counts_every_image_at_every_epsilon():
         ]
     )
     assert table["ci_low"].iloc[1] == pytest.approx(proportion_confint(1, 5, method="wilson")[0])
+    # Classes of three and two images: two and two of them right on the clean ones, none and one under attack.
+    np.testing.assert_allclose(table["balanced"], [(2 / 3 + 1) / 2, (0 + 1 / 2) / 2])
+    np.testing.assert_allclose(table["majority"], 3 / 5)
+    assert (table["balanced_low"] <= table["balanced"]).all()
+    assert (table["balanced"] <= table["balanced_high"]).all()
 
 
 def test_printed_has_a_row_per_attack_and_percent_with_its_interval():

@@ -320,11 +320,12 @@ def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     per data set.
     """
     same = table["n"].min() == table["n"].max()
+    runs = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
+    if not same:
+        runs += ", n = " + table["n"].astype(str)
     names = [
-        f"{titles[row['dataset']]}, against {row['against']} ({row['seeds']} run{'s' if row['seeds'] > 1 else ''}"
-        + ("" if same else f", n = {row['n']}")
-        + ")"
-        for _, row in table.iterrows()
+        f"{titles[dataset]}, against {other} ({said})"
+        for dataset, other, said in zip(table["dataset"], table["against"], runs, strict=True)
     ]
     figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.25 * len(table)))
     ax.axvline(0, color="0.3", linewidth=0.8)
@@ -335,7 +336,7 @@ def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         yticklabels=names,
         ylim=(len(names) - 0.5, -0.5),
         xlabel="attention minus the other\n(points of robust accuracy"
-        + (f"; n = {table['n'].iloc[0]} images)" if same else ")"),
+        + (f"; n = {table['n'].max()} images)" if same else ")"),
     )
     ax.grid(axis="y", visible=False)
     return figure
