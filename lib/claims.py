@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.statistics import holm, mean_interval, paired_difference, relative_change
+from lib.statistics import MeanInterval, holm, mean_interval, paired_difference, relative_change
 
 TYPICAL = 0.10
 """Typical budgets are those at which the baseline keeps this robust accuracy, extreme ones those below it.
@@ -299,13 +299,18 @@ def _stopping(histories, protocol):
     return row | {"ci_low": stopped.min(), "ci_high": stopped.max(), "verdict": verdict}
 
 
-def _gradcam(shifts):
-    shifts = shifts[shifts["map"] == "gradcam"]
-    wide = shifts.pivot_table(
+def map_difference(shifts: pd.DataFrame) -> MeanInterval:
+    """Attention minus baseline in the rank correlation of clean and attacked Grad-CAM, paired by image (C6)."""
+    wide = shifts[shifts["map"] == "gradcam"].pivot_table(
         index=["seed", "image_id"], columns="variant", values="rank_correlation", dropna=False
     )
     change = (wide["attention"] - wide["baseline"]).groupby("image_id").mean()
-    mean = mean_interval(change.to_numpy())
+    return mean_interval(change.to_numpy())
+
+
+def _gradcam(shifts):
+    shifts = shifts[shifts["map"] == "gradcam"]
+    mean = map_difference(shifts)
     excludes = mean.low > 0 or mean.high < 0
     few = mean.n < FEWEST_MAPS
     return {

@@ -1,10 +1,11 @@
-"""Figures of robust accuracy against the budget."""
+"""Figures of curves: robust accuracy against the budget, and training against the epoch."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from lib.figures import COLOURS, DASHES, MARKERS, WIDTH
 
@@ -21,8 +22,11 @@ ATTACK_TITLES = {
     "cw": "Carlini-Wagner",
     "autoattack": "AutoAttack",
 }
-ROUTES = {"logits": ("#000000", "-", "o"), "softmax": ("#CC79A7", "--", "D")}
 NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
+BUDGETS = {
+    "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
+    "l2": "$\\epsilon$, length of the change\n(gray levels, 1/255)",
+}
 
 
 def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -31,57 +35,68 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     `table` as from `lib.tables.over_seeds` or, to draw every training run, `robust_accuracy`.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], table["through"], strict=True)))
-    panels = [(dataset, attack) for dataset in datasets for attack in attacks]
+    keys = ["attack", "norm", "through"]
+    attacks = list(dict.fromkeys(zip(*(table[key] for key in keys), strict=True)))
+    panels = [(dataset, *attack) for dataset in datasets for attack in attacks]
     columns = len(attacks) if len(datasets) > 1 else -(-len(attacks) // -(-len(attacks) // 4))
-    figure, axes = _grid(len(panels), columns)
-    for ax, (dataset, (attack, norm, through)) in zip(axes, panels, strict=True):
-        here = table[
-            (table["dataset"] == dataset) & (table["attack"] == attack)
-            & (table["norm"] == norm) & (table["through"] == through)
-        ]  # fmt: skip
+    figure, axes = _grid(panels, columns)
+    for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        here = table[(table[["dataset", *keys]] == list(panel)).all(axis="columns")]
+        dataset, attack, norm, through = panel
         runs = ["variant", "seed"] if "seed" in here else ["variant"]
         for (variant, *_), run in here.groupby(runs, sort=False):
-            style = COLOURS[variant], DASHES[variant], MARKERS[variant]
-            _curve(ax, run, variant, *style)
-        name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
-        ax.set_title(name + (", softmax" if through == "softmax" else ""))
-        if ax in axes[::columns]:
+            _curve(ax, run, variant)
+        if place < columns or len(datasets) == 1:
+            name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
+            ax.set_title(name + (", softmax" if through == "softmax" else ""))
+        if place % columns == 0:
             ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
+        _corner(ax, _count(here))
+    axes[0].set_ylim(0, 1)
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     return _with_legend(figure, axes)
 
 
 def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """The same attacks through logits and through softmax: a row per data set, a panel per attack and variant.
+    """What an attack misses through the softmax: robust accuracy there minus that through the logits, in points.
 
-    `table` as from `lib.tables.robust_accuracy`; attacks that were not run both ways are left out.
+    `table` as from `lib.claims.softmax_gap`; a panel per attack, a column per data set if several. Variants stand a
+    little beside one another, so that equal ones are all seen.
     """
-    keys = ["attack", "norm", "variant"]
-    both = table[table.groupby(["dataset", *keys])["through"].transform("nunique") > 1]
-    datasets, columns = list(dict.fromkeys(both["dataset"])), both[keys].drop_duplicates()
-    columns = columns.sort_values(keys[:2], kind="stable").apply(tuple, axis="columns").to_list()
-    figure, axes = _grid(len(datasets) * len(columns), len(columns))
-    panels = [(dataset, column) for dataset in datasets for column in columns]
-    for ax, (dataset, (attack, norm, variant)) in zip(axes, panels, strict=True):
-        here = both[(both[["dataset", *keys]] == [dataset, attack, norm, variant]).all(axis="columns")]
-        for (through, _), run in here.groupby(["through", "seed"], sort=False):
-            _curve(ax, run, f"through {through}", *ROUTES[through])
-        ax.set_title(f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}, {variant}")
-        if ax in axes[:: len(columns)]:
-            ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
-    return _with_legend(figure, axes)
+    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], strict=True)))
+    datasets, variants = (list(dict.fromkeys(table[key])) for key in ("dataset", "variant"))
+    panels = [(dataset, *attack) for attack in attacks for dataset in datasets]
+    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 4)
+    figure, axes = _grid(panels, columns)
+    for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
+            aside = 1.06 ** (2 * i - len(variants) + 1)
+            error = 100 * np.array([run["difference"] - run["ci_low"], run["ci_high"] - run["difference"]])
+            ax.errorbar(run["epsilon"] * aside, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
+                        color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
+        _budget_axis(ax, here["epsilon"])
+        name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
+        ax.set_title(f"{titles[panel[0]]}\n{name}" if len(datasets) > 1 else name)
+        if place % columns == 0:
+            ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
+        _corner(ax, _count(here))
+    reach = 100 * table[["ci_low", "ci_high"]].abs().to_numpy().max()
+    axes[0].set_ylim(-1.5 * max(reach, 10), 1.15 * max(reach, 10))  # room for n below
+    return _with_legend(figure, axes, inside=False)
 
 
 def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
 
-    `table`: dataset, epsilon, difference, ci_low, ci_high, regime (typical or extreme). The relative change
-    in percent is written at each point where it is defined.
+    `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
+    change in percent stands above each point, a dash where it is not defined.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    size = (max(WIDTH * len(datasets) / 3, 3.2), 2.3)
-    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
-    for ax, dataset in zip(axes[0], datasets, strict=True):
+    size = (WIDTH, 1.55 * len(datasets) + 0.5)
+    figure, axes = plt.subplots(len(datasets), 1, figsize=size, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = table[table["dataset"] == dataset].reset_index(drop=True)
         ax.axhline(0, color="0.3", linewidth=0.8)
         for regime, face in (("typical", COLOURS["attention"]), ("extreme", "white")):
@@ -90,61 +105,151 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
                 [part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]]
             )
             ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
-                        color=COLOURS["attention"], markerfacecolor=face, label=regime)  # fmt: skip
-        for i, row in here.iterrows():
-            if np.isfinite(row["percent"]):
-                ax.annotate(f"{row['percent']:+.0f} %", (i, 100 * row["ci_high"]), xytext=(0, 2),
-                            textcoords="offset points", ha="center", fontsize=7, rotation=90)  # fmt: skip
-        ax.margins(y=0.4)
-        ax.set(xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], title=titles[dataset],
-               xlabel=r"$\epsilon$ (1/255)")  # fmt: skip
-    axes[0, 0].set_ylabel("attention - baseline\n(percentage points)")
-    axes[0, -1].legend(frameon=False, title="baseline's regime", title_fontsize=7)
+                        color=COLOURS["attention"], markerfacecolor=face, label=f"{regime} budget")  # fmt: skip
+        above = ax.get_xaxis_transform()
+        for i, percent in here["percent"].items():
+            words = (
+                f"{percent:+.0f} %".replace("-", "\N{MINUS SIGN}") if np.isfinite(percent) else "\N{EN DASH}"
+            )
+            ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
+        ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
+        ax.set(
+            xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], xlim=(-0.5, len(here) - 0.5)
+        )
+        ax.set_title(f"{titles[dataset]}, {_count(here)}", pad=13)
+    axes[-1, 0].set_xlabel(r"$\epsilon$, change of a pixel (gray levels, 1/255)")
+    figure.supylabel("robust accuracy, attention - baseline (percentage points)", fontsize=8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=2)
     return figure
+
+
+def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Loss and accuracy per epoch on training (thin) and validation data (thick).
+
+    A column per data set with its variants in one panel; more than two variants get a column each and the data sets
+    rows. A marker stands at each run's lowest validation loss. Losses far above the others are drawn as a
+    triangle at the upper edge.
+    """
+    datasets, variants = (list(dict.fromkeys(histories[key])) for key in ("dataset", "variant"))
+    apart = len(variants) > 2
+    cells = [[[d, v] for v in variants] for d in datasets] if apart else [[[d] for d in datasets]]
+    keys = ["dataset", "variant"][: len(cells[0][0])]
+    size = (
+        max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6),
+        0.5 + 3.2 * len(cells) * (0.8 if apart else 1),
+    )
+    figure, axes = plt.subplots(
+        2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
+    )
+    for block, line in enumerate(cells):
+        for column, wanted in enumerate(line):
+            here = histories[(histories[keys] == wanted).all(axis="columns")]
+            for measure, ax in zip(
+                ("loss", "accuracy"), axes[2 * block : 2 * block + 2, column], strict=True
+            ):
+                _history(ax, here, measure)
+        losses = histories[histories["dataset"].isin(cell[0] for cell in line)][
+            ["loss", "val_loss"]
+        ].to_numpy()
+        _limit(axes[2 * block], 1.5 * np.nanquantile(losses, 0.95))
+        axes[2 * block + 1, 0].set_ylim(0, 1)
+        axes[2 * block + 1, 0].yaxis.set_major_formatter(PercentFormatter(1))
+        name = f"{titles[line[0][0]]}\n" if apart else ""
+        axes[2 * block, 0].set_ylabel(f"{name}cross-entropy (nats)")
+        axes[2 * block + 1, 0].set_ylabel(f"{name}accuracy")
+    for ax, (dataset, *variant) in zip(axes[0], cells[0], strict=True):
+        ax.set_title(*variant if apart else [titles[dataset]])
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants]
+    entries += [{"linewidth": 0.7, "label": "training"}, {"linewidth": 1.7, "label": "validation"},
+                {"linestyle": "", "marker": "o", "markersize": 4.5, "label": "lowest validation loss"}]  # fmt: skip
+    handles = [Line2D([], [], **({"color": "0.3"} | entry)) for entry in entries]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3 if size[0] < 5 else 6, frameon=False)
+    return figure
+
+
+def _history(ax, runs, measure):
+    """The curves of one measure, a pair of lines per training run; thinner where there are many."""
+    scale = 1 if runs["seed"].min() == runs["seed"].max() else 0.7
+    for (variant, _), run in runs.groupby(["variant", "seed"], sort=False):
+        style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
+        ax.plot(run["epoch"], run[measure], **style, linewidth=0.7 * scale)
+        ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=1.7 * scale)
+        best = run.loc[run["val_loss"].idxmin()]
+        ax.plot(
+            best["epoch"], best[f"val_{measure}"], MARKERS[variant], color=COLOURS[variant], markersize=4.5
+        )
+
+
+def _limit(axes, top):
+    """Ends the axes at `top` at most, with a triangle for every point above."""
+    axes[0].set_ylim(0, min(top, axes[0].get_ylim()[1]))
+    for ax in axes:
+        for line in list(ax.lines):
+            x, y = (np.asarray(values, float) for values in line.get_data())
+            above = x[y > top]
+            ax.plot(
+                above, np.full(len(above), top), "^", color=line.get_color(), markersize=3.5, clip_on=False
+            )
 
 
 def _grid(panels, columns):
-    """A figure with this many panels; axes that are left over are gone."""
-    rows = -(-panels // columns)
+    """A figure with these panels (their third entry is the norm); axes that are left over are gone."""
+    rows = -(-len(panels) // columns)
     size = (max(WIDTH * columns / 4, 3.2) if columns < 4 else WIDTH, 1.75 * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for ax in axes.flat[panels:]:
+    for ax in axes.flat[len(panels) :]:
         ax.remove()
-    axes = list(axes.flat[:panels])
-    axes[0].set_ylim(0, 1)
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    for ax in axes[-columns:]:
-        ax.set_xlabel(r"$\epsilon$ (1/255)")
-    return figure, axes
+    norms = [panel[2] for panel in panels]
+    for ax, norm, below in zip(axes.flat, norms, norms[columns:] + [None] * columns, strict=False):
+        if norm != below:
+            ax.set_xlabel(BUDGETS[norm])
+    return figure, list(axes.flat[: len(panels)])
 
 
-def _with_legend(figure, axes):
+def _with_legend(figure, axes, inside=True):
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    # Above the panels: inside, the one free corner is another one in every panel.
-    figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=len(unique))
+    if inside and len(unique) < 3:  # beside the curves, in the corner that they leave free
+        axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
+                       borderpad=0.2, handlelength=1.6)  # fmt: skip
+    else:
+        figure.legend(
+            unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=len(unique)
+        )
     return figure
 
 
-def _curve(ax, run, label, colour, dashes, marker):
+def _count(table):
+    """How many images a panel shows, in words."""
+    low, high = table["n"].min(), table["n"].max()
+    return f"n = {low}" + (f" to {high}" if low < high else "")
+
+
+def _corner(ax, words):
+    ax.text(0.03, 0.03, words, transform=ax.transAxes, fontsize=7, ha="left", va="bottom")
+
+
+def _curve(ax, run, variant):
     """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
     run = run.sort_values("epsilon")
-    positive = run.loc[run["epsilon"] > 0, "epsilon"]
-    clean = positive.min() / 3
+    clean = run.loc[run["epsilon"] > 0, "epsilon"].min() / 3
     x = run["epsilon"].replace(0, clean)
-    ax.fill_between(x, run["ci_low"], run["ci_high"], color=colour, alpha=0.16, linewidth=0)
-    ax.plot(
-        x,
-        run["robust_accuracy"],
-        dashes,
-        marker=marker,
-        color=colour,
-        markersize=3.2,
-        linewidth=1.3,
-        label=label,
-    )
-    ticks = [clean, *positive.iloc[1::3]]
+    ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
+    ax.plot(x, run["robust_accuracy"], DASHES[variant], marker=MARKERS[variant], color=COLOURS[variant],
+            markersize=3.2, linewidth=1.3, label=variant, clip_on=False, zorder=3)  # fmt: skip
+    _budget_axis(ax, run["epsilon"], clean)
+
+
+def _budget_axis(ax, epsilons, clean=None):
+    """A log axis with ticks at the powers of ten, and 0 at `clean`."""
+    positive = epsilons[epsilons > 0]
+    powers = 10.0 ** np.arange(np.ceil(np.log10(positive.min())), np.floor(np.log10(positive.max())) + 1)
+    ticks = powers if len(powers) > 1 else np.unique(positive)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_locator(FixedLocator([*([] if clean is None else [clean]), *ticks]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticklabels(["0", *(f"{t:g}" for t in ticks[1:])])
+    ax.set_xticklabels([*([] if clean is None else ["0"]), *(f"{t:g}" for t in ticks)])

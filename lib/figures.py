@@ -1,5 +1,6 @@
 """Figures from data frames and arrays, in one style: readable in a printed column and without colour vision."""
 
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullLocator
 
 from lib.artifacts import replacing, write_provenance
 
@@ -24,6 +25,7 @@ COLOURS = {
 MARKERS = dict(zip(COLOURS, "os^vDP", strict=True))
 DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":"), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
+HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page
 
 
@@ -53,7 +55,9 @@ def use_style() -> None:
 
 def save(figure: Figure, path: Path, label: str, **provenance) -> Figure:
     """Write `<path>.png` (300 dpi) and `.pdf`, with `label` (what data and model it shows) on the figure."""
-    figure.text(0.0, -0.01, label, ha="left", va="top", fontsize=7, color="0.35")
+    letters = int(18 * figure.get_figwidth())  # of 7 points: a longer line would widen the page
+    stamp = "\n".join(textwrap.fill(line, letters) for line in label.splitlines())
+    figure.text(0.0, -0.01, stamp, ha="left", va="top", fontsize=7, color="0.35")
     with replacing(path.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
     with replacing(path.with_suffix(".png")) as temporary:
@@ -120,53 +124,19 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
             image.axis("off")
             if row == 0:
                 image.set_title(name, loc="center")
-            histogram.hist(images[stage].ravel(), bins=64, range=(0, top), color="0.35", density=True)
-            histogram.set(yticks=[], xlim=(0, top), xticks=[0, top // 2 + 1, top])
-            histogram.spines["left"].set_visible(False)
+            pixels = images[stage].ravel()
+            share = np.full(pixels.size, 1 / pixels.size)
+            histogram.hist(pixels, bins=64, range=(0, top), color="0.35", weights=share)
+            # Where many pixels saturate, nothing else would be seen on an axis without logarithm.
+            histogram.set(yscale="log", ylim=(1e-4, 1.5), xlim=(0, top), xticks=[0, top // 2 + 1, top])
+            histogram.set_yticks([1e-4, 1e-2, 1], ["0.01%", "1%", "100%"] if column == 0 else [])
+            histogram.yaxis.set_minor_locator(NullLocator())
             if row == len(examples) - 1:
                 histogram.set_xlabel("gray level")
         axes[2 * row, 0].text(
             -0.04, 0.5, title, rotation=90, va="center", ha="right", transform=axes[2 * row, 0].transAxes
         )
-        axes[2 * row + 1, 0].set_ylabel("density")
-    return figure
-
-
-def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Loss and accuracy per epoch on training (thin) and validation data (thick), a column per data set.
-
-    A larger marker stands where the weights were taken (lowest validation loss).
-    """
-    datasets = list(dict.fromkeys(histories["dataset"]))
-    figure, axes = plt.subplots(
-        2, len(datasets), figsize=(max(WIDTH * len(datasets) / 3, 3.6), 3.6), sharex="col", squeeze=False
-    )
-    for column, dataset in enumerate(datasets):
-        for (variant, _), run in histories[histories["dataset"] == dataset].groupby(
-            ["variant", "seed"], sort=False
-        ):
-            style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
-            for row, measure in enumerate(("loss", "accuracy")):
-                ax = axes[row, column]
-                ax.plot(run["epoch"], run[measure], **style, linewidth=0.8, alpha=0.6)
-                ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=1.6, label=variant)
-                best = run.loc[run["val_loss"].idxmin()]
-                ax.plot(
-                    best["epoch"],
-                    best[f"val_{measure}"],
-                    MARKERS[variant],
-                    color=COLOURS[variant],
-                    markersize=5,
-                )
-        axes[0, column].set_title(titles[dataset])
-        axes[1, column].set_xlabel("epoch")
-        axes[1, column].yaxis.set_major_formatter(PercentFormatter(1))
-        axes[0, column].set_ylim(0, min(4, axes[0, column].get_ylim()[1]))
-    axes[0, 0].set_ylabel("cross-entropy (nats)")
-    axes[1, 0].set_ylabel("accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes[0, 0].legend(unique.values(), unique.keys(), frameon=False)
+        axes[2 * row + 1, 0].set_ylabel("pixels")
     return figure
 
 
@@ -189,21 +159,25 @@ def confusion(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
     return figure
 
 
-def adversarial_examples(rows: list[dict]) -> Figure:
-    """Strips of clean image, amplified perturbation and adversarial image, per variant.
+def adversarial_examples(rows: list[dict], title: str) -> Figure:
+    """Strips of clean image, amplified perturbation and adversarial image, per variant; `title` names the attack.
 
     Each row: `title`, `clean` (h, w, 3), `clean_says` per variant, and per variant in `attacked`:
-    `image` (h, w, 3) and `says`. Every perturbation is amplified to fill the gray levels; the factor is named.
+    `image` (h, w, 3), `says` and `outcome` (fooled or not). Every perturbation is amplified to fill the gray
+    levels; the factor is named.
     """
     variants = list(rows[0]["attacked"])
     columns = 1 + 2 * len(variants)
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.65) * len(rows)), squeeze=False
+        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.85) * len(rows) + 0.2), squeeze=False
     )
+    figure.suptitle(title, fontsize=8.5, x=0.01, ha="left")
     for line, row in zip(axes, rows, strict=True):
         clean = row["clean"].astype("float32")
         line[0].imshow(clean.astype("uint8"))
         line[0].set_title(f"true class:\n{row['title']}", fontsize=7, fontweight="bold")
+        said = [f"clean, {variant}:\n{row['clean_says'][variant]}" for variant in variants]
+        line[0].set_xlabel("\n".join(said), fontsize=7)
         for i, variant in enumerate(variants):
             attacked = row["attacked"][variant]
             delta = attacked["image"] - clean
@@ -211,42 +185,51 @@ def adversarial_examples(rows: list[dict]) -> Figure:
             noise, result = line[1 + 2 * i], line[2 + 2 * i]
             noise.imshow(np.clip(128 + factor * delta, 0, 255).astype("uint8"))
             noise.set_title(f"{variant}\nperturbation x {factor:.0f}", fontsize=7)
-            noise.set_xlabel(f"clean:\n{row['clean_says'][variant]}", fontsize=7)
             result.imshow(attacked["image"].round().astype("uint8"))
             result.set_title(f"{variant}\nattacked image", fontsize=7)
-            result.set_xlabel(f"attacked:\n{attacked['says']}", fontsize=7)
+            result.set_xlabel(f"attacked, {variant}:\n{attacked['says']}\n{attacked['outcome']}", fontsize=7)
         for ax in line:
             ax.set(xticks=[], yticks=[])
             sns.despine(ax=ax, left=True, bottom=True)
     return figure
 
 
-def gradcam(rows: list[dict]) -> Figure:
+def gradcam(rows: list[dict], title: str) -> Figure:
     """Grad-CAM over clean and attacked images, a row per image; attention maps where a variant has them.
 
-    Each row: `title`; `panels`: list of (heading, image (H, W, 3), map (h, w) or None). Maps are interpolated
-    and drawn from 0 to their maximum.
+    Each row: `title`; `panels`: list of (heading, image (H, W, 3), map (h, w) or None, what stands below). Maps are
+    interpolated and drawn from 0 to their maximum; `title` names the attack.
     """
     columns = len(rows[0]["panels"])
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(WIDTH, WIDTH / columns * len(rows) + 0.35), squeeze=False
+        len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.27) * len(rows) + 0.8), squeeze=False
     )
+    figure.suptitle(title, fontsize=8.5, x=0.01, ha="left")
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
-        for ax, (heading, image, heat) in zip(line, row["panels"], strict=True):
+        for ax, (heading, image, heat, says) in zip(line, row["panels"], strict=True):
             ax.imshow(image.round().astype("uint8") if heat is None else overlay(image, heat))
-            ax.axis("off")
+            ax.set(xticks=[], yticks=[])
+            sns.despine(ax=ax, left=True, bottom=True)
+            ax.set_xlabel(says, fontsize=7, labelpad=2)
             if i == 0:
                 ax.set_title(heading, fontsize=7, loc="center")
-        line[0].text(-0.06, 0.5, row["title"], rotation=90, va="center", ha="right", fontsize=7,
-                     transform=line[0].transAxes)  # fmt: skip
+        line[0].set_ylabel(row["title"], fontsize=7)
+    colours = plt.cm.ScalarMappable(plt.Normalize(0, 1), HEAT)
+    bar = figure.colorbar(colours, ax=axes, location="bottom", shrink=0.35, aspect=40, pad=0.01)
+    bar.set_label("map, share of its own maximum", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
     return figure
 
 
 def overlay(image, heat):
-    """A map in colour over an image, half and half, uint8 (H, W, 3): one picture, so that files stay small."""
+    """A map in colour over a dimmed gray image, uint8 (H, W, 3): one picture, so that files stay small.
+
+    The colour covers more where the map is higher, and nothing in the image is as bright as the map's maximum.
+    """
     large = cv2.resize(heat.astype("float32"), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colours = plt.get_cmap("inferno")(large / max(heat.max(), 1e-6))[..., :3]
-    return (0.5 * image + 127.5 * colours).clip(0, 255).round().astype("uint8")
+    large = (large / max(heat.max(), 1e-6)).clip(0, 1)[..., None]
+    colours, gray = 255 * plt.get_cmap(HEAT)(large[..., 0])[..., :3], 0.6 * image.mean(-1, keepdims=True)
+    return ((1 - 0.8 * large) * gray + 0.8 * large * colours).round().astype("uint8")
 
 
 def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -266,8 +249,13 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
             ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
                         markerfacecolor="white" if kind == "attention" else None, capsize=2, label=name)  # fmt: skip
-        ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=[titles[d] for d in datasets])
-        ax.set_xlim(right=1.03)
+        counts = [table.loc[table["dataset"] == dataset, "n"] for dataset in datasets]
+        names = [
+            f"{titles[d]}\nn = {n.min()}" + (f" to {n.max()}" if n.min() < n.max() else "")
+            for d, n in zip(datasets, counts, strict=True)
+        ]
+        ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=names)
+        ax.set(xlim=(None, 1.03), ylim=(-0.5, len(datasets) - 0.5))
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
     figure.legend(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lib.curves import ATTACK_TITLES, NORM_TITLES
 from lib.study import Study
 
 PAIR = ("baseline", "attention")  # the study compares these; with every control there is no room for pictures
@@ -18,13 +19,20 @@ def adversarial_rows(study: Study, n: int) -> list[dict]:
         arrays = explained[variant]
         return f"{classes[arrays['predicted'][i, attacked]]} ({arrays['confidence'][i, attacked]:.0%})"
 
+    def outcome(variant, i):
+        return _outcome(explained[variant]["predicted"][i], chosen["label"].iloc[i])
+
     return [
         {
             "title": chosen["class_name"].iloc[i],
             "clean": study.pixels(chosen.iloc[[i]])[0],
             "clean_says": {variant: says(variant, i, 0) for variant in explained},
             "attacked": {
-                variant: {"image": arrays["adversarial"][i], "says": says(variant, i, 1)}
+                variant: {
+                    "image": arrays["adversarial"][i],
+                    "says": says(variant, i, 1),
+                    "outcome": outcome(variant, i),
+                }
                 for variant, arrays in explained.items()
             },
         }
@@ -36,16 +44,33 @@ def gradcam_rows(study: Study, n: int) -> list[dict]:
     """Rows for `lib.figures.gradcam`: n of the chosen images, spread over the classes."""
     chosen = study.chosen()
     explained = {variant: study.explanations(variant) for variant in PAIR}
-    rows = []
+    classes, rows = study.info.classes, []
     for i in np.unique(np.linspace(0, len(chosen) - 1, n).round().astype(int)):
-        clean = study.pixels(chosen.iloc[[i]])[0]
-        panels = [("clean image", clean, None)]
+        clean, label = study.pixels(chosen.iloc[[i]])[0], chosen["label"].iloc[i]
+        panels = [("clean image", clean, None, "")]
         for kind, title in (("gradcam", "Grad-CAM"), ("attention", "attention map")):
             for variant, arrays in explained.items():
-                if kind in arrays:
-                    panels.append((f"{variant}\n{title},\nclean", clean, arrays[kind][i, 0]))
-                    panels.append(
-                        (f"{variant}\n{title},\nattacked", arrays["adversarial"][i], arrays[kind][i, 1])
-                    )
+                if kind not in arrays:
+                    continue
+                predicted, images = arrays["predicted"][i], (clean, arrays["adversarial"][i])
+                for j, state in enumerate(("clean", "attacked")):
+                    says = f"{classes[predicted[j]]}\n{arrays['confidence'][i, j]:.0%}"
+                    says += f", {_outcome(predicted, label)}" if j else ""
+                    heading = f"{variant}\n{title},\n{state}"
+                    panels.append((heading, images[j], arrays[kind][i, j], says if kind == "gradcam" else ""))
         rows.append({"title": chosen["class_name"].iloc[i], "panels": panels})
     return rows
+
+
+def attack_title(study: Study) -> str:
+    """The attack that the pictures show and its budget, such as `PGD, $L_\\infty$, $\\epsilon$ = 1 (1/255)`."""
+    entry = study.examined()
+    name = f"{ATTACK_TITLES.get(entry.attack, entry.attack)}, {NORM_TITLES[entry.norm]}"
+    return rf"{name}, $\epsilon$ = {study.profile.evaluation.gradcam_epsilon:g} gray levels (1/255)"
+
+
+def _outcome(predicted, label):
+    """What an attack did, from the classes predicted before and after it."""
+    if predicted[0] != label:
+        return "wrong before"
+    return "FOOLED" if predicted[1] != label else "not fooled"

@@ -67,6 +67,11 @@ class Study:
         departures = self.profile.departures
         return said + (f"\nnot as in the paper: {', '.join(departures)}" if departures else "")
 
+    @property
+    def data_stamp(self) -> str:
+        """What stands on a figure of the data alone, which no network had a part in."""
+        return f"{self.profile.label}; profile {self.profile.profile}"
+
     def figure(self, name: str) -> Path:
         """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""
         seed = "" if self.seed == self.profile.seeds[0] else f"_seed{self.seed}"

@@ -1,0 +1,149 @@
+"""What the numbers of a run say in words, and its tables with names for people.
+
+Every sentence is made from the numbers that it states; none knows how a run should come out.
+"""
+
+import pandas as pd
+
+from lib.claims import UNTESTABLE, inactive_attention
+from lib.curves import ATTACK_TITLES
+from lib.profile import Training
+from lib.tables import rounded
+
+COLUMNS = {
+    "ci_low": "95 % from",
+    "ci_high": "95 % to",
+    "p_value": "p (McNemar)",
+    "p_holm": "p (Holm, all rows)",
+    "percent": "relative change, %",
+    "percent_low": "relative, 95 % from",
+    "percent_high": "relative, 95 % to",
+    "balanced_accuracy_ci_low": "balanced, 95 % from",
+    "balanced_accuracy_ci_high": "balanced, 95 % to",
+    "auc": "AUC",
+    "auc_ci_low": "AUC, 95 % from",
+    "auc_ci_high": "AUC, 95 % to",
+    "attention_percent": "block, % of the backbone's parameters",
+    "attention_parameters": "parameters of the block",
+    "backbone_parameters": "parameters of the backbone",
+    "epochs_max": "most epochs",
+    "stopped_epoch": "epochs trained",
+    "kept_epoch": "epoch kept",
+    "dataset": "data set",
+    "regime": "budget",
+}
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as text, with the attacks' names as in the figures and columns in words."""
+    table = rounded(table)
+    if "attack" in table:
+        table["attack"] = table["attack"].replace(ATTACK_TITLES)
+    return table.rename(columns=lambda name: COLUMNS.get(name, str(name).replace("_", " ")))
+
+
+def early_stopping(settings: Training) -> str:
+    """Whether early stopping can act at all under these settings."""
+    if settings.epochs <= settings.patience:
+        return (
+            f"With {settings.epochs} epochs at most and a patience of {settings.patience} early stopping cannot act: "
+            "every run trains to its last epoch, and only the choice of the epoch whose weights are kept remains."
+        )
+    return f"Training stops after {settings.patience} epochs without improvement, or after {settings.epochs}."
+
+
+def branch(clean_accuracy: pd.DataFrame) -> str:
+    """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none."""
+    gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
+    if gamma.empty:
+        return ""
+    values = ", ".join(f"{value:.3g}" for value in gamma)
+    off = inactive_attention(clean_accuracy)
+    if off:
+        return (
+            f"Gamma at the kept epoch: {values}. At or below 0 the ReLU gives zeros and the attention branch is off, "
+            f"here in {'; '.join(off.values())}: there the variant is max-pooling and dropout, and says nothing about "
+            "attention."
+        )
+    return f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on."
+
+
+def difference(low: float, high: float) -> str:
+    """The direction that a 95 % interval of attention minus baseline allows to state."""
+    return (
+        "higher with attention" if low > 0 else "lower with attention" if high < 0 else "no difference seen"
+    )
+
+
+def hidden(gap: pd.DataFrame, label: str) -> str:
+    """How much robust accuracy an attack through the softmax overstates; `gap` as from `lib.claims.softmax_gap`."""
+    if gap.empty:
+        return f"No attack was run both ways ({label})."
+    row = gap.loc[gap["difference"].abs().idxmax()]
+    clear = ((gap["ci_low"] > 0) | (gap["ci_high"] < 0)).sum()
+    where = (
+        f"{ATTACK_TITLES.get(row['attack'], row['attack'])} on {row['variant']} at epsilon {row['epsilon']:g}"
+    )
+    largest = (
+        "The two routes agree at every budget"
+        if row["difference"] == 0
+        else f"The largest difference is {_points(row)} points (95 % interval), n = {row['n']}, for {where}"
+    )
+    return (
+        f"{largest}; {clear} of {len(gap)} comparisons, each by itself, have an interval without 0 ({label})."
+    )
+
+
+def failed(checks: pd.DataFrame, label: str) -> str:
+    """Which checks of `lib.evaluation.trust_checks` failed and by how much, as Markdown."""
+    wrong = checks[~checks["passed"]]
+    head = f"{checks['passed'].sum()} of {len(checks)} checks pass ({label})."
+    if wrong.empty:
+        return head + " None gives a reason to doubt the robust accuracies."
+    lines = [
+        f"- {row['dataset']}, {row['variant']}, {row['check']}: {row['value']:.3g} (n = {row['n']}). {row['sentence']}"
+        for _, row in wrong.iterrows()
+    ]
+    one = f"one image is a share of {1 / wrong['n'].max():.3g}"
+    head += f" Robust accuracy under the examined attack may be too high by about the values below ({one}).\n"
+    return "\n".join([head, *lines])
+
+
+def robustness(curve: pd.DataFrame, attack: str, label: str) -> str:
+    """Answer to 03: robust accuracy under the headline attack; `curve` as from `lib.claims.compare`, one data set."""
+    clear = curve[(curve["ci_low"] > 0) | (curve["ci_high"] < 0)]
+    half = curve[curve["baseline"] < 0.5 * curve["baseline"].iloc[0]]
+    fall = f"from epsilon {half['epsilon'].iloc[0]:g} on" if len(half) else "at no budget tried"
+    said = "; ".join(f"{row['epsilon']:g}: {_points(row)} points" for _, row in clear.iterrows())
+    return (
+        f"Under {ATTACK_TITLES.get(attack, attack)} the baseline keeps less than half of what it has at the smallest "
+        f"budget {fall}. By the paired 95 % interval attention differs at {len(clear)} of {len(curve)} budgets"
+        + (f" (epsilon {said})" if said else "")
+        + f"; n = {curve['n'].iloc[0]}, {label}, intervals not adjusted for the number of budgets."
+    )
+
+
+def _points(row):
+    return f"{100 * row['difference']:+.1f} ({100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f})"
+
+
+def overall(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: str) -> str:
+    """Answer to 05, as Markdown: the headline difference on every data set, and each claim's verdicts counted."""
+    lines = [
+        f"**In short** ({label}). Attention against baseline under {ATTACK_TITLES.get(attack, attack)}, robust "
+        "accuracy averaged over the typical budgets, relative change with 95 % interval:\n"
+    ]
+    for _, row in ledger[ledger["claim"] == "C1"].iterrows():
+        number = (
+            "no typical budget"
+            if pd.isna(row["ours"])
+            else f"{row['ours']:+.1f} % ({row['ci_low']:+.1f} to {row['ci_high']:+.1f}), n = {row['n']:.0f}"
+        )
+        lines.append(f"- {titles[row['dataset']]}: {number}; {row['verdict']}")
+    lines.append("\nVerdicts, by number of data sets:\n")
+    for claim, rows in ledger.groupby("claim", sort=False):
+        # "not testable on this data: why (data)" counts as "not testable"
+        kinds = rows["verdict"].str.split(r" \(|: ", regex=True).str[0].replace(UNTESTABLE, "not testable")
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.value_counts(sort=False).items())
+        lines.append(f"- **{claim}** ({rows['statement'].iloc[0]}): {counts}")
+    return "\n".join(lines)
