@@ -72,7 +72,7 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
         ax.axhline(0, color="0.3", linewidth=0.8)
         for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
-            aside = 1.06 ** (2 * i - len(variants) + 1)
+            aside = 1.13 ** (2 * i - len(variants) + 1)
             error = 100 * np.array([run["difference"] - run["ci_low"], run["ci_high"] - run["difference"]])
             ax.errorbar(run["epsilon"] * aside, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
                         color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
@@ -136,8 +136,8 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     cells = [[[d, v] for v in variants] for d in datasets] if apart else [[[d] for d in datasets]]
     keys = ["dataset", "variant"][: len(cells[0][0])]
     size = (
-        max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6),
-        0.5 + 3.2 * len(cells) * (0.8 if apart else 1),
+        min(WIDTH, max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6)),
+        3.2 * len(cells) + (0.6 if apart else 0.7),
     )
     figure, axes = plt.subplots(
         2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
@@ -156,18 +156,18 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
         axes[2 * block + 1, 0].set_ylim(0, 1)
         axes[2 * block + 1, 0].yaxis.set_major_formatter(PercentFormatter(1))
         name = f"{titles[line[0][0]]}\n" if apart else ""
-        axes[2 * block, 0].set_ylabel(f"{name}cross-entropy (nats)")
-        axes[2 * block + 1, 0].set_ylabel(f"{name}accuracy")
+        axes[2 * block, 0].set_ylabel(f"{name}cross-entropy" if apart else "cross-entropy (nats)")
+        axes[2 * block + 1, 0].set_ylabel("accuracy")
     for ax, (dataset, *variant) in zip(axes[0], cells[0], strict=True):
-        ax.set_title(*variant if apart else [titles[dataset]])
+        ax.set_title(variant[0].replace("-", "-\n", 1) if apart else titles[dataset])
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants]
+    entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants if not apart]
     entries += [{"linewidth": 0.7, "label": "training"}, {"linewidth": 1.7, "label": "validation"},
                 {"linestyle": "", "marker": "o", "markersize": 4.5, "label": "lowest validation loss"}]  # fmt: skip
     handles = [Line2D([], [], **({"color": "0.3"} | entry)) for entry in entries]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3 if size[0] < 5 else 6, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=2 if size[0] < 5 else 5, frameon=False)
     return figure
 
 
