@@ -243,6 +243,11 @@ def longest_chain(profile: Profile, datasets: list[str], *, gpu=False) -> float:
 def text(profile: Profile, datasets: list[str]) -> str:
     """The cost of a profile for a terminal: a table, and what was assumed."""
     table, row, size = cost_table(profile, datasets), measured(profile), disk(profile, datasets)
+    busy = (
+        f"; other programs ran beside it (load {row['load']}), so hours are too high"
+        if row["load"] > 1
+        else ""
+    )
     lines = table.to_numpy(object).tolist()
     lines.append(["total", *table[["jobs", "cpu_hours", "gpu_hours"]].sum()])
     chain = [longest_chain(profile, datasets, gpu=gpu) / 3600 for gpu in (False, True)]
@@ -254,7 +259,7 @@ def text(profile: Profile, datasets: list[str]) -> str:
         f"disk: {size.sum() / 1e9:.1f} GB ("
         + ", ".join(f"{name} {value / 1e9:.2f}" for name, value in size.items())
         + "), without the original data; checkpoints of running trainings come on top",
-        f"measured: {row['backbone']} at {row['image_size']:.0f} px in float32 on {where}"
+        f"measured: {row['backbone']} at {row['image_size']:.0f} px in float32 on {where}{busy}"
         + ("" if seen else f"; {profile.model.backbone} itself was not measured"),
         f"assumed: all published images are there; training stops after {EPOCHS} epochs where more are allowed; "
         "every image costs one whole attack; "

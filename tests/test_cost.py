@@ -92,7 +92,7 @@ def machine(monkeypatch):
         "training": 4.0,
         "gradient": 10.0,
     }
-    row |= {"forward": 100.0, "memory_mb": 5000, "cores": 2, "processor": "abacus"}
+    row |= {"forward": 100.0, "memory_mb": 5000, "cores": 2, "processor": "abacus", "load": 0.2}
     monkeypatch.setattr(cost, "throughput", lambda: pd.DataFrame([row]))
 
 

@@ -6,7 +6,8 @@
 Each network (the attention variant, random weights and images) runs in a process of its own with the batch sizes of its
 profile and all cores: training steps, steps of PGD through the logits, predictions. The median of `--repeats` counts,
 after one warm-up. Writes figures/bench/throughput.csv: backbone, width, image_size, parameters, training, gradient,
-forward (images/s), memory_mb (the process's peak), batch sizes, cores, processor, versions, repeats.
+forward (images/s), memory_mb (the process's peak), batch sizes, cores, processor, load (programs that were running as
+it began, of which a quiet machine has next to none), versions, repeats.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def network_of(profile):
 
 def measure(profile, repeats):
     """The row of a profile's network."""
+    load = os.getloadavg()[0]
     import keras
 
     from lib.attacks import Classifier, make_attack
@@ -81,6 +83,7 @@ def measure(profile, repeats):
         | {"memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
         | {"training_batch": batch, "attack_batch": attacked}
         | about
+        | {"load": round(load, 1)}
         | versions("tensorflow", "keras")
         | {"repeats": repeats}
     )
