@@ -25,7 +25,7 @@ ATTACK_TITLES = {
 NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 BUDGETS = {
     "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
-    "l2": "$\\epsilon$, length of the change\n(gray levels, 1/255)",
+    "l2": "$\\epsilon$, length of change\n(gray levels, 1/255)",
 }
 
 
@@ -190,10 +190,15 @@ def _limit(axes, top):
     for ax in axes:
         for line in list(ax.lines):
             x, y = (np.asarray(values, float) for values in line.get_data())
-            above = x[y > top]
-            ax.plot(
-                above, np.full(len(above), top), "^", color=line.get_color(), markersize=3.5, clip_on=False
-            )
+            if (above := x[y > top]).size:  # an empty line has a place in the layout: the figure's corner
+                ax.plot(
+                    above,
+                    np.full(len(above), top),
+                    "^",
+                    color=line.get_color(),
+                    markersize=3.5,
+                    clip_on=False,
+                )
 
 
 def _grid(panels, columns):

@@ -1,0 +1,68 @@
+"""Sentences state what the numbers carry, and no more."""
+
+import pandas as pd
+import pytest
+
+from lib import answers
+from lib.profile import Training
+
+
+def test_early_stopping_cannot_act_within_its_patience():
+    assert "cannot act" in answers.early_stopping(Training(epochs=12, patience=40))
+    assert "cannot act" not in answers.early_stopping(Training(epochs=300, patience=40))
+
+
+@pytest.mark.parametrize(("gamma", "off"), [(0.02, False), (0.0, True), (-0.003, True)])
+def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
+    clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
+    assert ("is off" in answers.branch(clean)) == off
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.1, "higher with attention"), (-0.1, -0.01, "lower with attention"), (-0.1, 0.1, "no difference seen")],
+)  # fmt: skip
+def test_a_direction_is_said_only_where_the_interval_excludes_0(low, high, said):
+    assert answers.difference(low, high) == said
+
+
+def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones():
+    gap = pd.DataFrame(
+        {"attack": "pgd", "variant": ["baseline", "attention"], "epsilon": [1.0, 2.0], "n": 60,
+         "difference": [0.05, -0.2], "ci_low": [-0.01, -0.3], "ci_high": [0.1, -0.1]}
+    )  # fmt: skip
+    said = answers.hidden(gap, "phantom data")
+    assert "-20.0 (-30.0 to -10.0) points" in said
+    assert "PGD on attention at epsilon 2" in said
+    assert "1 of 2 comparisons" in said
+    assert "phantom data" in said
+
+
+def test_failed_checks_are_listed_with_their_value_and_n():
+    checks = pd.DataFrame(
+        {"dataset": "d", "variant": "attention", "check": ["more steps", "transfer"], "passed": [False, True],
+         "value": [0.1, 0.0], "n": 30, "sentence": "So it is."}
+    )  # fmt: skip
+    said = answers.failed(checks, "phantom data")
+    assert "1 of 2 checks pass (phantom data)" in said
+    assert "d, attention, more steps: 0.1 (n = 30)" in said
+    assert "transfer" not in said
+
+
+def test_the_overall_answer_counts_verdicts_and_keeps_the_interval():
+    ledger = pd.DataFrame(
+        {"claim": "C1", "statement": "more robust", "dataset": ["a", "b", "c"], "ours": [6.0, 21.7, None],
+         "ci_low": [-10.0, 10.9, None], "ci_high": [26.0, 34.1, None], "n": [60, 60, None],
+         "verdict": ["inconclusive (phantom data)", "reproduced (phantom data)",
+                     "not testable on this data: the attention branch is off (phantom data)"]}
+    )  # fmt: skip
+    said = answers.overall(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
+    assert "B: +21.7 % (+10.9 to +34.1), n = 60; reproduced" in said
+    assert "C: no typical budget" in said
+    assert "1 inconclusive, 1 reproduced, 1 not testable" in said
+
+
+def test_readable_tables_name_attacks_as_the_figures_do():
+    table = answers.readable(pd.DataFrame({"attack": ["mi_fgsm"], "ci_low": [0.12345], "p_holm": [1.0]}))
+    assert list(table.columns) == ["attack", "95 % from", "p (Holm, all rows)"]
+    assert table.iloc[0].tolist() == ["MI-FGSM", "0.123", "1"]
