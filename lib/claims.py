@@ -123,14 +123,15 @@ def softmax_gap(outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns one row per data set, variant, attack that was run both ways, and epsilon: n, seeds, logits, softmax
     (robust accuracies), difference (softmax minus logits: robustness that is not there), ci_low, ci_high (paired
-    95 % interval).
+    95 % interval). An attack that was run on fewer images one way is compared on those.
     """
     keys = ["dataset", "variant", "attack", "norm", "epsilon"]
     rows = []
     for key, group in outcomes[outcomes["epsilon"] > 0].groupby(keys, sort=False):
         if group["through"].nunique() < 2:
             continue
-        logits, softmax = (_matrix(group, "through", route) for route in ("logits", "softmax"))
+        shared = _of_all(group, "through")
+        logits, softmax = (_matrix(shared, "through", route) for route in ("logits", "softmax"))
         gap = paired_difference(logits, softmax)
         rows.append(
             (*key, gap.images, gap.seeds, logits.mean(), softmax.mean(), gap.difference, gap.low, gap.high)
@@ -142,6 +143,12 @@ def softmax_gap(outcomes: pd.DataFrame) -> pd.DataFrame:
 def _under(outcomes, attack, norm, through):
     """The outcomes of one attack."""
     return outcomes[(outcomes[["attack", "norm", "through"]] == [attack, norm, through]).all(axis=1)]
+
+
+def _of_all(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of those images that every value of `column` has."""
+    values = table.groupby("image_id")[column].transform("nunique")
+    return table[values == table[column].nunique()]
 
 
 def _matrix(table: pd.DataFrame, column: str, value: str, outcome: str = "correct") -> np.ndarray:
@@ -264,7 +271,10 @@ def _softmax(outcomes, curve, headline):
     routes = next((routes for routes in ways if not any(route.empty for route in routes)), None)
     if epsilons.empty or routes is None:
         return row
-    logits, softmax = (_share_survived(route, epsilons) for route in routes)
+    shared = _of_all(pd.concat(routes), "through")
+    logits, softmax = (
+        _share_survived(shared[shared["through"] == through], epsilons) for through in ("logits", "softmax")
+    )
     # Differences of shares lie in [-1, 1], the bootstrap takes shares: halved, and doubled again.
     hidden = [(1 + through - true) / 2 for through, true in zip(softmax, logits, strict=True)]
     change = paired_difference(*hidden)

@@ -170,6 +170,15 @@ def test_robustness_seen_only_through_the_softmax_is_the_difference_of_the_diffe
     assert same.loc["S1", "verdict"].startswith("no difference seen")
 
 
+def test_an_attack_run_on_fewer_images_one_way_is_compared_on_those():
+    full = both_ways((0.9, 0.7, 0.05), (0.9, 0.9, 0.05), n=200)
+    few = full[(full["through"] == "logits") | (full["image_id"] < "i100")]
+    expected = full[full["image_id"] < "i100"]
+    pd.testing.assert_frame_equal(claims.softmax_gap(few), claims.softmax_gap(expected))
+    assert set(claims.softmax_gap(few)["n"]) == {100}
+    assert ledger(few).loc["S1", "n"] == 100
+
+
 def test_without_an_attack_run_both_ways_the_softmax_row_is_not_testable():
     assert ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).loc["S1", "verdict"].startswith("not testable")
     other = both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3), attack="fgsm")
