@@ -111,13 +111,16 @@ def failed(checks: pd.DataFrame, label: str) -> str:
 
 def robustness(curve: pd.DataFrame, attack: str, label: str) -> str:
     """Answer to 03: robust accuracy under the headline attack; `curve` as from `lib.claims.compare`, one data set."""
-    clear = curve[(curve["ci_low"] > 0) | (curve["ci_high"] < 0)]
+    name = ATTACK_TITLES.get(attack, attack)
     half = curve[curve["baseline"] < 0.5 * curve["baseline"].iloc[0]]
-    fall = f"from epsilon {half['epsilon'].iloc[0]:g} on" if len(half) else "at no budget tried"
-    said = "; ".join(f"{row['epsilon']:g}: {_points(row)} points" for _, row in clear.iterrows())
+    row = (half if len(half) else curve.iloc[::-1]).iloc[0]
+    budget = "first of the budgets that halves" if len(half) else "the largest budget; none halves"
+    clear = curve[(curve["ci_low"] > 0) | (curve["ci_high"] < 0)]
+    said = "; ".join(f"{r['epsilon']:g}: {_points(r)} points" for _, r in clear.iterrows())
     return (
-        f"Under {ATTACK_TITLES.get(attack, attack)} the baseline keeps less than half of what it has at the smallest "
-        f"budget {fall}. By the paired 95 % interval attention differs at {len(clear)} of {len(curve)} budgets"
+        f"At epsilon {row['epsilon']:g}, {budget} what the baseline has left at the smallest, {name} leaves the "
+        f"baseline {row['baseline']:.0%} and attention {row['attention']:.0%} of the images: {_points(row)} points "
+        f"(95 % interval). The interval excludes 0 at {len(clear)} of {len(curve)} budgets"
         + (f" (epsilon {said})" if said else "")
         + f"; n = {curve['n'].iloc[0]}, {label}, intervals not adjusted for the number of budgets."
     )

@@ -126,9 +126,13 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
                 image.set_title(name, loc="center")
             pixels = images[stage].ravel()
             share = np.full(pixels.size, 1 / pixels.size)
-            histogram.hist(pixels, bins=64, range=(0, top), color="0.35", weights=share)
+            histogram.hist(
+                pixels, bins=64, range=(0, top), color="0.35", weights=share, histtype="stepfilled"
+            )
             # Where many pixels saturate, nothing else would be seen on an axis without logarithm.
-            histogram.set(yscale="log", ylim=(1e-4, 1.5), xlim=(0, top), xticks=[0, top // 2 + 1, top])
+            histogram.set(
+                yscale="log", ylim=(1e-4, 1.5), xlim=(-0.02 * top, 1.02 * top), xticks=[0, top // 2 + 1, top]
+            )
             histogram.set_yticks([1e-4, 1e-2, 1], ["0.01%", "1%", "100%"] if column == 0 else [])
             histogram.yaxis.set_minor_locator(NullLocator())
             if row == len(examples) - 1:

@@ -35,19 +35,19 @@ FIGURES = {
     ),
     "softmax_route": Entry(
         "Through logits and through softmax",
-        "The same attacks through the logits and through the softmax, which hides adversarial images where its "
-        "gradient vanishes.",
+        "What an attack through the softmax misses: robust accuracy there minus that through the logits, in percentage "
+        "points, with paired 95 % intervals.",
         "none; it asks whether part of C1 and C2 is an artefact",
     ),
     "training_curves": Entry(
         "Training",
-        "Loss and accuracy by epoch; thin: training data, thick: validation data; the marker is the epoch whose "
-        "weights are kept.",
+        "Loss and accuracy by epoch; thin: training data, thick: validation data; a marker at the lowest "
+        "validation loss, a triangle where a loss leaves the panel.",
         "none that we know; section 3.3 says when training stopped (C5)",
     ),
     "adversarial_examples": Entry(
         "Adversarial images",
-        "Clean image, amplified perturbation and attacked image.",
+        "Clean image, amplified perturbation and attacked image, what the network says of them, and whether it was fooled.",
         f"none that we know; if there is one, in {LOST}",
     ),
     "gradcam": Entry(

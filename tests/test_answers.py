@@ -38,6 +38,21 @@ def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones(
     assert "phantom data" in said
 
 
+def test_the_answer_on_robustness_takes_the_budget_that_halves_the_baseline():
+    curve = pd.DataFrame(
+        {"epsilon": [0.1, 1.0, 2.0], "baseline": [0.8, 0.35, 0.1], "attention": [0.8, 0.6, 0.1], "n": 60,
+         "difference": [0.0, 0.25, 0.0], "ci_low": [-0.05, 0.1, -0.05], "ci_high": [0.05, 0.4, 0.05]}
+    )  # fmt: skip
+    said = answers.robustness(curve, "autoattack", "phantom data")
+    assert "At epsilon 1," in said
+    assert "35% and attention 60% of the images: +25.0 (+10.0 to +40.0) points" in said
+    assert "excludes 0 at 1 of 3 budgets (epsilon 1: " in said
+    assert "n = 60, phantom data" in said
+    assert "At epsilon 2, the largest budget; none halves" in answers.robustness(
+        curve.assign(baseline=0.8), "autoattack", "phantom data"
+    )
+
+
 def test_failed_checks_are_listed_with_their_value_and_n():
     checks = pd.DataFrame(
         {"dataset": "d", "variant": "attention", "check": ["more steps", "transfer"], "passed": [False, True],
