@@ -155,7 +155,9 @@ def _found(tables, headline) -> list[str]:
     """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
     comparison = tables["comparison"]
     sentences = [*tables.get("why_findings", {"sentence": []})["sentence"]]
-    sentences += [*tables.get("why_attribution", {"conclusion": []})["conclusion"]]
+    if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
+        attributed = tables["why_attribution"]
+        sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
     for dataset, rows in comparison.groupby("dataset", sort=False):
         fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
         sentences.append(

@@ -56,7 +56,14 @@ def _settle(path: Path) -> None:
                 for output in cell.outputs
                 if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
             ]
-    keep = {"papermill": {"parameters": notebook.metadata.get("papermill", {}).get("parameters", {})}}
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    if not (ROOT / given.get("data", "")).resolve().is_relative_to(ROOT):
+        # Where the data lie on one machine says nothing to a reader: what is kept names the place they have by default.
+        for cell in notebook.cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.source = cell.source.replace(repr(given["data"])[1:-1], "data/raw")
+        given["data"] = "data/raw"
+    keep = {"papermill": {"parameters": given}}
     for key in ("kernelspec", "language_info"):
         keep[key] = notebook.metadata[key]
     notebook.metadata = nbformat.from_dict(keep)

@@ -12,10 +12,10 @@ from lib.why.summary import MEASURES, paired, typical
 
 ISOLATES = {
     "baseline": "the whole attentive head",
-    "pooling": "the attention, beside the same head without it",
-    "frozen": "the attention, beside a block whose gamma stays 0",
+    "pooling": "attention, in the same head",
+    "frozen": "attention, against the same block with gamma held at 0",
     "attention-no-dropout": "the dropout",
-    "attention-reference": "the formula, beside the reference code's arithmetic",
+    "attention-reference": "the formula, against the reference code's arithmetic",
 }
 """What the difference between attention and each other variant is due to."""
 
@@ -45,7 +45,7 @@ def attribution(
                 {
                     "dataset": dataset,
                     "against": variant,
-                    "isolates": ISOLATES.get(variant, "the attention, beside another kind of it"),
+                    "isolates": ISOLATES.get(variant, "soft attention, against another kind of attention"),
                     "epsilons": " ".join(f"{e:g}" for e in epsilons),
                     "n": change.images,
                     "seeds": change.seeds,
@@ -86,17 +86,14 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
     "not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
     """
     data = f" ({label})" if label else ""
-    numbers = f"{row['difference']:+.1f} points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}"
-    seeds = f", {row['seeds']} seeds" if row["seeds"] > 1 else ", one training run"
-    if row["ci_low"] > 0:
-        verdict = f"{row['isolates']} raises robust accuracy"
-    elif row["ci_high"] < 0:
-        verdict = f"{row['isolates']} lowers robust accuracy"
-    else:
-        verdict = f"no difference seen that {row['isolates']} would make"
+    seeds = f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run"
+    verdict = summary.direction(row, 0, "raises robust accuracy", "lowers robust accuracy")
     if off:
         verdict += f"; not to be attributed to attention, whose branch is off in {off}"
-    return f"{row['dataset']}{data}: {verdict}: {numbers}{seeds}."
+    return (
+        f"{row['dataset']}{data}, attention minus {row['against']} ({row['isolates']}): {row['difference']:+.1f} "
+        f"points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}, {seeds}: {verdict}."
+    )
 
 
 def findings(
@@ -136,6 +133,8 @@ def findings(
             mechanism.append(
                 f"{title} {within(distance)}, margin {within(margin)}, slope {within(slope)}, n = {distance['n']}: "
                 + _mechanism(distance, margin, slope)
+                if distance["n"]
+                else f"{title} not measured, no image here is classified correctly by both"
             )
         gradient = dense[
             (dense["dataset"] == dataset) & (dense["region"] == "lesion") & (dense["attack"] == "gradient")
