@@ -20,6 +20,7 @@ from typing import TypeVar
 from lib import ROOT
 
 T = TypeVar("T")
+PROVENANCE = ".provenance.json"  # beside each artifact
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "opencv-python-headless", "tf-keras-vis")
 
 
@@ -124,15 +125,13 @@ def _processor() -> str:
 def write_provenance(path: Path, **facts) -> None:
     """Write `<path>.provenance.json`: the environment, the date and `facts` (profile, seed, data, ...)."""
     record = environment() | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | facts
-    write_text(
-        path.with_name(path.name + ".provenance.json"), json.dumps(record, indent=1, default=str) + "\n"
-    )
+    write_text(path.with_name(path.name + PROVENANCE), json.dumps(record, indent=1, default=str) + "\n")
 
 
 def read_provenance(path: Path) -> dict:
     """The record that stands beside an artifact; empty when there is none."""
     try:
-        return json.loads(path.with_name(path.name + ".provenance.json").read_text(encoding="utf-8"))
+        return json.loads(path.with_name(path.name + PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return {}
 
@@ -149,7 +148,7 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
         if not (path.is_file() and read_provenance(path).get("key") == key):
             begin = perf_counter()
-            path.with_name(path.name + ".provenance.json").unlink(missing_ok=True)
+            path.with_name(path.name + PROVENANCE).unlink(missing_ok=True)
             with replacing(path) as temporary:
                 make(temporary)
             write_provenance(path, key=key, seconds=round(perf_counter() - begin, 3), **facts)

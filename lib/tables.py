@@ -1,12 +1,13 @@
 """The tidy tables of a run, computed from per-image outcomes, and their files (.csv, .md, .tex)."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from lib.artifacts import replacing, write_provenance, write_text
+from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
 from lib.profile import Training
 from lib.statistics import accuracy_over_seeds, balanced_accuracy, macro_auc, mean_interval, proportion
 from lib.training import best_epoch
@@ -174,13 +175,25 @@ def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
 
 
 def timings(runs: Path) -> pd.DataFrame:
-    """Seconds per stage, data set, seed and variant, as Snakemake measured them (wall clock, last run of the stage)."""
-    rows = []
+    """Seconds of wall clock: columns stage, dataset, seed, variant, seconds.
+
+    Per stage as Snakemake measured its last run, which takes what it finds; and per variant what the parts of
+    its stages took when they were made ("made: model", "made: attacks" and so on, each the sum of its files).
+    """
+    spent = Counter()
     for path in sorted(runs.rglob("*.tsv")):
-        seconds = pd.read_csv(path, sep="\t")["s"].iloc[0]
         *folders, _ = path.relative_to(runs).parts
         dataset, seed, variant = (*folders, "all", "all", "all")[:3]
-        rows.append((path.stem, dataset, seed.removeprefix("seed"), variant, round(seconds, 1)))
+        spent[path.stem, dataset, seed, variant] = pd.read_csv(path, sep="\t")["s"].iloc[0]
+    for path in sorted(runs.glob(f"*/seed*/*/**/*{PROVENANCE}")):
+        dataset, seed, variant, part = path.relative_to(runs).parts[:4]
+        stage = f"made: {part.removesuffix(PROVENANCE).split('.')[0]}"
+        made = read_provenance(path.with_name(path.name.removesuffix(PROVENANCE)))
+        spent[stage, dataset, seed, variant] += made.get("seconds", 0)
+    rows = [
+        (stage, dataset, seed.removeprefix("seed"), variant, round(seconds, 1))
+        for (stage, dataset, seed, variant), seconds in spent.items()
+    ]
     return pd.DataFrame(rows, columns=["stage", "dataset", "seed", "variant", "seconds"])
 
 
@@ -218,7 +231,7 @@ def latex(table: pd.DataFrame, title: str, name: str) -> str:
 
     The columns of an interval end in `low` and `high` and follow that of their value. Sentences break their lines.
     """
-    table = table.copy()
+    table, values = table.copy(), []
     for low in [column for column in table if column.endswith("low")]:
         place = table.columns.get_loc(low)
         value, high = table.columns[place - 1], table.columns[place + 1]
@@ -227,23 +240,42 @@ def latex(table: pd.DataFrame, title: str, name: str) -> str:
             ~known, table[value] + " (" + table[low] + " to " + table[high] + ")"
         )
         table = table.drop(columns=[low, high])
+        values.append(value)
     longest = {column: table[column].str.len().max() for column in table}
-    share = {column: length**0.5 for column, length in longest.items() if length > 30}
+    long = len(table) > 30 or table.map(len).to_numpy().sum() > 2500
+    share = {
+        column: length**0.5 for column, length in longest.items() if length > 20 and column not in values
+    }
+    # In widths of the text of `article`: what the columns that do not break their lines take, and what the page has.
+    fixed = sum(max(n, len(column)) + 2 for column, n in longest.items() if column not in share) / CHARACTERS
+    turned = fixed + 0.15 * len(share) > (1 if long else 1.4)
+    room = SIDEWAYS if turned else 1
+    broken = max(room - fixed, 0.4) / room - 0.02 * len(share)
     widths = [
-        rf"p{{{0.65 * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
+        rf"p{{{broken * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
         for column in table
     ]
-    long = len(table) > 40 or table.map(len).to_numpy().sum() > 5000
     body = table.set_axis(table.columns.str.replace("_", " ").map(_latex), axis="columns").map(_latex).to_latex(
         index=False, escape=False, caption=_latex(title), label=f"tab:{name}", position=None if long else "tb",
         longtable=long, column_format="".join(widths),
     )  # fmt: skip
     small = "\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
     if long:
-        return f"% needs \\usepackage{{booktabs,longtable}}\n{{{small}{body}}}\n"
-    body = body.replace("\\begin{tabular}", small + "\\begin{tabular}", 1)
-    return f"% needs \\usepackage{{booktabs}}\n{body}"
+        body = f"{{{small}{body}}}"
+        if turned:
+            body = f"\\begin{{landscape}}{body}\\end{{landscape}}"
+        return f"% needs \\usepackage{{booktabs,longtable,pdflscape}}\n{body}\n"
+    # A table wider than the text is shrunk to it; one that would be too small to read then stands sideways on its page.
+    body = body.replace("\\begin{tabular}", f"{small}{FIT}{{\\begin{{tabular}}", 1)
+    body = body.replace("\\end{tabular}", "\\end{tabular}}", 1)
+    if turned:
+        body = body.replace("{table}[tb]", "{sidewaystable}").replace("{table}", "{sidewaystable}")
+    return f"% needs \\usepackage{{booktabs,graphicx,rotating}}\n{body}"
 
+
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+CHARACTERS = 90  # of the script size on a line
+SIDEWAYS = 1.55  # the height of the text, in its widths
 
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "%&_#${}"}
