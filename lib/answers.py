@@ -20,6 +20,7 @@ COLUMNS = {
     "percent_high": "relative, 95 % to",
     "balanced_accuracy_ci_low": "balanced, 95 % from",
     "balanced_accuracy_ci_high": "balanced, 95 % to",
+    "majority": "of a constant answer",
     "auc": "AUC",
     "auc_ci_low": "AUC, 95 % from",
     "auc_ci_high": "AUC, 95 % to",
@@ -52,7 +53,7 @@ def early_stopping(settings: Training) -> str:
     return f"Training stops after {settings.patience} epochs without improvement, or after {settings.epochs}."
 
 
-def branch(clean_accuracy: pd.DataFrame) -> str:
+def branch(clean_accuracy: pd.DataFrame, maps: int = 16) -> str:
     """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none."""
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
     if gamma.empty:
@@ -65,7 +66,12 @@ def branch(clean_accuracy: pd.DataFrame) -> str:
             f"here in {'; '.join(off.values())}: there the variant is max-pooling and dropout, and says nothing about "
             "attention."
         )
-    return f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on."
+    gain = ", ".join(f"{value * maps / 49:.1%}" for value in gamma)
+    return (
+        f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on, but on need not be much: each of "
+        f"the {maps} maps sums to 1 over its positions, so that of a feature map of 7 x 7 the branch passes on "
+        f"{gain} on average."
+    )
 
 
 def difference(low: float, high: float) -> str:
@@ -114,11 +120,16 @@ def robustness(curve: pd.DataFrame, attack: str, label: str) -> str:
     name = ATTACK_TITLES.get(attack, attack)
     half = curve[curve["baseline"] < 0.5 * curve["baseline"].iloc[0]]
     row = (half if len(half) else curve.iloc[::-1]).iloc[0]
-    budget = "first of the budgets that halves" if len(half) else "the largest budget; none halves"
+    small = f"at {curve['epsilon'].iloc[0]:g}"
+    budget = (
+        f"the first budget at which the baseline keeps less than half of what it has {small}"
+        if len(half)
+        else f"the largest budget, at which the baseline keeps more than half of what it has {small}"
+    )
     clear = curve[(curve["ci_low"] > 0) | (curve["ci_high"] < 0)]
     said = "; ".join(f"{r['epsilon']:g}: {_points(r)} points" for _, r in clear.iterrows())
     return (
-        f"At epsilon {row['epsilon']:g}, {budget} what the baseline has left at the smallest, {name} leaves the "
+        f"At epsilon {row['epsilon']:g}, {budget}, {name} leaves the "
         f"baseline {row['baseline']:.0%} and attention {row['attention']:.0%} of the images: {_points(row)} points "
         f"(95 % interval). The interval excludes 0 at {len(clear)} of {len(curve)} budgets"
         + (f" (epsilon {said})" if said else "")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from lib.figures import COLOURS, DASHES, MARKERS, WIDTH
 
@@ -27,6 +27,8 @@ BUDGETS = {
     "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
     "l2": "$\\epsilon$, length of change\n(gray levels, 1/255)",
 }
+# For a value above the panel; a triangle would be a variant's marker.
+ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
 
 
 def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -39,7 +41,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     attacks = list(dict.fromkeys(zip(*(table[key] for key in keys), strict=True)))
     panels = [(dataset, *attack) for dataset in datasets for attack in attacks]
     columns = len(attacks) if len(datasets) > 1 else -(-len(attacks) // -(-len(attacks) // 4))
-    figure, axes = _grid(panels, columns)
+    figure, axes = _grid(panels, columns, min(max(WIDTH * columns / 4, 3.2), WIDTH))
     for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         here = table[(table[["dataset", *keys]] == list(panel)).all(axis="columns")]
         dataset, attack, norm, through = panel
@@ -60,23 +62,29 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """What an attack misses through the softmax: robust accuracy there minus that through the logits, in points.
 
-    `table` as from `lib.claims.softmax_gap`; a panel per attack, a column per data set if several. Variants stand a
-    little beside one another, so that equal ones are all seen.
+    `table` as from `lib.claims.softmax_gap`; a panel per attack, a column per data set if several. Budgets stand at
+    equal steps and variants a little beside one another, so that equal ones are all seen.
     """
     attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], strict=True)))
     datasets, variants = (list(dict.fromkeys(table[key])) for key in ("dataset", "variant"))
     panels = [(dataset, *attack) for attack in attacks for dataset in datasets]
-    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 4)
-    figure, axes = _grid(panels, columns)
+    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 3)
+    # Room for a label at each budget, and for every variant beside it.
+    width = min(max(WIDTH * columns / 3, 0.9 * len(variants), 3.6), WIDTH)
+    figure, axes = _grid(panels, columns, width)
     for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
         ax.axhline(0, color="0.3", linewidth=0.8)
-        for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
-            aside = 1.13 ** (2 * i - len(variants) + 1)
+        budgets = sorted(set(here["epsilon"]))
+        for variant, run in here.groupby("variant", sort=False):
+            x = run["epsilon"].map(budgets.index)
+            x += 0.6 / len(variants) * (variants.index(variant) - (len(variants) - 1) / 2)
             error = 100 * np.array([run["difference"] - run["ci_low"], run["ci_high"] - run["difference"]])
-            ax.errorbar(run["epsilon"] * aside, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
+            ax.errorbar(x, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
                         color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
-        _budget_axis(ax, here["epsilon"])
+        _equal_steps(ax, budgets)
+        if columns > 3:
+            ax.tick_params(axis="x", rotation=90)
         name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
         ax.set_title(f"{titles[panel[0]]}\n{name}" if len(datasets) > 1 else name)
         if place % columns == 0:
@@ -94,7 +102,7 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     change in percent stands above each point, a dash where it is not defined.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
-    size = (WIDTH, 1.55 * len(datasets) + 0.5)
+    size = (WIDTH, max(1.55 * len(datasets) + 0.5, 2.6))
     figure, axes = plt.subplots(len(datasets), 1, figsize=size, sharey=True, squeeze=False)
     for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = table[table["dataset"] == dataset].reset_index(drop=True)
@@ -113,14 +121,12 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             )
             ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
         ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
-        ax.set(
-            xticks=here.index, xticklabels=[f"{e:g}" for e in here["epsilon"]], xlim=(-0.5, len(here) - 0.5)
-        )
+        _equal_steps(ax, here["epsilon"])
         ax.set_title(f"{titles[dataset]}, {_count(here)}", pad=13)
     axes[-1, 0].set_xlabel(r"$\epsilon$, change of a pixel (gray levels, 1/255)")
-    figure.supylabel("robust accuracy, attention - baseline (percentage points)", fontsize=8)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=2)
+    figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
+    # In the line of the title, above the relative changes.
+    axes[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.3, ncols=2)
     return figure
 
 
@@ -128,8 +134,8 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Loss and accuracy per epoch on training (thin) and validation data (thick).
 
     A column per data set with its variants in one panel; more than two variants get a column each and the data sets
-    rows. A marker stands at each run's lowest validation loss. Losses far above the others are drawn as a
-    triangle at the upper edge.
+    rows. A marker stands at each run's lowest validation loss. Losses far above the others are drawn as an
+    arrow at the upper edge.
     """
     datasets, variants = (list(dict.fromkeys(histories[key])) for key in ("dataset", "variant"))
     apart = len(variants) > 2
@@ -142,6 +148,7 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(
         2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
     )
+    beyond = False
     for block, line in enumerate(cells):
         for column, wanted in enumerate(line):
             here = histories[(histories[keys] == wanted).all(axis="columns")]
@@ -152,22 +159,24 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
         losses = histories[histories["dataset"].isin(cell[0] for cell in line)][
             ["loss", "val_loss"]
         ].to_numpy()
-        _limit(axes[2 * block], 1.5 * np.nanquantile(losses, 0.95))
+        beyond |= _limit(axes[2 * block], 1.5 * np.nanquantile(losses, 0.95))
         axes[2 * block + 1, 0].set_ylim(0, 1)
         axes[2 * block + 1, 0].yaxis.set_major_formatter(PercentFormatter(1))
         name = f"{titles[line[0][0]]}\n" if apart else ""
         axes[2 * block, 0].set_ylabel(f"{name}cross-entropy" if apart else "cross-entropy (nats)")
         axes[2 * block + 1, 0].set_ylabel("accuracy")
     for ax, (dataset, *variant) in zip(axes[0], cells[0], strict=True):
-        ax.set_title(variant[0].replace("-", "-\n", 1) if apart else titles[dataset])
+        name = variant[0].replace("-", "-\n", 1) if apart else titles[dataset]
+        ax.set_title(name, pad=9)  # above the arrows
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants if not apart]
     entries += [{"linewidth": 0.7, "label": "training"}, {"linewidth": 1.7, "label": "validation"},
                 {"linestyle": "", "marker": "o", "markersize": 4.5, "label": "lowest validation loss"}]  # fmt: skip
+    entries += [ARROW | {"label": "loss above the panel"}] if beyond else []
     handles = [Line2D([], [], **({"color": "0.3"} | entry)) for entry in entries]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2 if size[0] < 5 else 5, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=2 if size[0] < 5 else 6, frameon=False)
     return figure
 
 
@@ -185,26 +194,22 @@ def _history(ax, runs, measure):
 
 
 def _limit(axes, top):
-    """Ends the axes at `top` at most, with a triangle for every point above."""
+    """Ends the axes at `top` at most, with an arrow for every point above; says whether there are any."""
     axes[0].set_ylim(0, min(top, axes[0].get_ylim()[1]))
+    beyond = False
     for ax in axes:
         for line in list(ax.lines):
             x, y = (np.asarray(values, float) for values in line.get_data())
             if (above := x[y > top]).size:  # an empty line has a place in the layout: the figure's corner
-                ax.plot(
-                    above,
-                    np.full(len(above), top),
-                    "^",
-                    color=line.get_color(),
-                    markersize=3.5,
-                    clip_on=False,
-                )
+                ax.plot(above, np.full(len(above), top), **ARROW, color=line.get_color(), clip_on=False)
+                beyond = True
+    return beyond
 
 
-def _grid(panels, columns):
+def _grid(panels, columns, width):
     """A figure with these panels (their third entry is the norm); axes that are left over are gone."""
     rows = -(-len(panels) // columns)
-    size = (max(WIDTH * columns / 4, 3.2) if columns < 4 else WIDTH, 1.75 * rows + 0.4)
+    size = (width, 1.75 * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
@@ -222,9 +227,8 @@ def _with_legend(figure, axes, inside=True):
         axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
                        borderpad=0.2, handlelength=1.6)  # fmt: skip
     else:
-        figure.legend(
-            unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=len(unique)
-        )
+        columns = min(len(unique), int(figure.get_figwidth() / 1.2))
+        figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=columns)
     return figure
 
 
@@ -249,12 +253,17 @@ def _curve(ax, run, variant):
     _budget_axis(ax, run["epsilon"], clean)
 
 
-def _budget_axis(ax, epsilons, clean=None):
-    """A log axis with ticks at the powers of ten, and 0 at `clean`."""
-    positive = epsilons[epsilons > 0]
-    powers = 10.0 ** np.arange(np.ceil(np.log10(positive.min())), np.floor(np.log10(positive.max())) + 1)
-    ticks = powers if len(powers) > 1 else np.unique(positive)
+def _budget_axis(ax, epsilons, clean):
+    """A log axis with 0 at `clean`, and ticks at the powers of ten and the largest budget."""
+    smallest, largest = epsilons[epsilons > 0].min(), epsilons.max()
+    powers = 10.0 ** np.arange(np.ceil(np.log10(smallest)), np.floor(np.log10(largest)) + 1)
+    ticks = [*powers[powers < largest / 3], largest]  # nearer powers would overprint the largest budget
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator([*([] if clean is None else [clean]), *ticks]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticklabels([*([] if clean is None else ["0"]), *(f"{t:g}" for t in ticks)])
+    ax.set_xticks([clean, *ticks], ["0", *(f"{t:g}" for t in ticks)])
+
+
+def _equal_steps(ax, epsilons):
+    """Budgets at equal steps, whatever lies between them: each has its label, and room beside it."""
+    ax.set_xticks(range(len(epsilons)), [f"{e:g}" for e in epsilons])
+    ax.set_xlim(-0.5, len(epsilons) - 0.5)

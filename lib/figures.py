@@ -13,7 +13,8 @@ from matplotlib.ticker import NullLocator
 
 from lib.artifacts import replacing, write_provenance
 
-# Okabe and Ito 2008: distinct for colour-blind readers; line style and marker tell the same again.
+# Okabe and Ito 2008 (the last, instead of their yellow, Tol's wine): distinct for colour-blind readers; line style and
+# marker tell the same again.
 COLOURS = {
     "baseline": "#0072B2",
     "attention": "#D55E00",
@@ -21,9 +22,11 @@ COLOURS = {
     "attention-no-dropout": "#E69F00",
     "pooling": "#CC79A7",
     "frozen": "#56B4E9",
+    "se": "#000000",
+    "cbam": "#882255",
 }
-MARKERS = dict(zip(COLOURS, "os^vDP", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":"), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*", strict=True))
+DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--"), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page
@@ -237,18 +240,25 @@ def overlay(image, heat):
 
 
 def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Mean agreement of clean and attacked maps with 95 % intervals; `table` as from `gradcam_shift`."""
+    """Mean agreement of clean and attacked maps with 95 % intervals, a marker per training run.
+
+    `table` as from `lib.tables.gradcam_shift`.
+    """
     measures = list(dict.fromkeys(table["measure"]))
     datasets = list(dict.fromkeys(table["dataset"]))
     kinds = list(dict.fromkeys(zip(table["variant"], table["map"], strict=True)))
-    height = 0.5 + 0.18 * max(len(kinds), 3) * len(datasets) + 0.13 * (-(-len(kinds) // 4) - 1)
+    several = table["seed"].min() < table["seed"].max()
+    slot = 0.26 if several else 0.18
+    height = 0.5 + slot * max(len(kinds), 3) * len(datasets) + 0.13 * (-(-(len(kinds) + several) // 3) - 1)
     figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, height), sharey=True)
     for ax, measure in zip(axes, measures, strict=True):
         for i, (variant, kind) in enumerate(kinds):
             group = table[
                 (table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)
             ]
-            y = group["dataset"].map(datasets.index) + 0.6 / len(kinds) * (i - (len(kinds) - 1) / 2)
+            runs = group.groupby("dataset")["seed"]
+            aside = i - (len(kinds) - 1) / 2 + 0.3 * (runs.cumcount() - (runs.transform("size") - 1) / 2)
+            y = group["dataset"].map(datasets.index) + 0.8 / len(kinds) * aside
             error = [group["mean"] - group["ci_low"], group["ci_high"] - group["mean"]]
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
             ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
@@ -262,10 +272,12 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set(xlim=(None, 1.03), ylim=(-0.5, len(datasets) - 0.5))
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
+    if several:
+        axes[0].errorbar([], [], fmt=" ", label="one marker per training run")  # words alone
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside upper left",
-        ncols=min(len(kinds), 4),
+        ncols=min(len(kinds), 3),
         frameon=False,
     )
     return figure

@@ -42,12 +42,12 @@ FIGURES = {
     "training_curves": Entry(
         "Training",
         "Loss and accuracy by epoch; thin: training data, thick: validation data; a marker at the lowest "
-        "validation loss, a triangle where a loss leaves the panel.",
+        "validation loss, an arrow where a loss leaves the panel.",
         "none that we know; section 3.3 says when training stopped (C5)",
     ),
     "adversarial_examples": Entry(
         "Adversarial images",
-        "Clean image, amplified perturbation and attacked image, what the network says of them, and whether it was fooled.",
+        "Clean image, amplified perturbation and attacked image, what the network says, and whether it was fooled.",
         f"none that we know; if there is one, in {LOST}",
     ),
     "gradcam": Entry(
@@ -191,6 +191,12 @@ TABLES = {
     ),
     "timings": Entry("Timings", "Seconds that each stage of the run took.", "none"),
     "attacks": Entry("Times of the attacks", "Seconds of our attacks and of other libraries'.", "none"),
+    "throughput": Entry(
+        "Rates",
+        "Images per second that networks train, are attacked and predict at; the cost of a profile.",
+        "none",
+    ),
+    "training": Entry("Times of training", "Seconds of an epoch, ours and a bare model.fit's.", "none"),
     "data": Entry(
         "Times of reading", "Seconds to read and resize images, ours and other libraries'.", "none"
     ),

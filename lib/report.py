@@ -9,15 +9,20 @@ import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
-from lib.claims import printed
+from lib.claims import TYPICAL, printed
+from lib.curves import ATTACK_TITLES
+from lib.datasets.registry import DATASETS
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.run_notebook import run_notebook
 from lib.tables import rounded, timings, write_table
+from lib.why.summary import direction
 
 EXPLORE = "00_explore"
 BEGIN = "<!-- results of figures/{0}, written by: python -m lib.report {0} --readme -->"
 END = "<!-- end of results -->"
+ANSWER = "<!-- answer of figures/{0}, written by: python -m lib.report {0} --readme -->"
+END_ANSWER = "<!-- end of answer -->"
 FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
 
 PAGE = """<!doctype html>
@@ -104,6 +109,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
 
     clean, comparison = tables["clean_accuracy"], tables["comparison"]
     accuracy = clean[["dataset", "variant", "seed", "n"]].assign(
+        gamma=clean["gamma"].map(lambda gamma: "-" if pd.isna(gamma) else f"{gamma:.3f}"),
         **{
             "clean accuracy, %": clean.apply(percent, axis=1, args=("accuracy", "ci_low", "ci_high")),
             "balanced, %": clean.apply(
@@ -114,13 +120,28 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             "AUC": clean.apply(
                 lambda r: f"{r['auc']:.3f} ({r['auc_ci_low']:.3f} to {r['auc_ci_high']:.3f})", axis=1
             ),
-        }
+        },
     )
     difference = comparison.apply(percent, axis=1, args=("difference", "ci_low", "ci_high"))
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    here = tables["robust_accuracy"]
+    here = here[
+        (here[["attack", "norm", "through"]] == [attack.attack, attack.norm, attack.through]).all(axis=1)
+    ]
+    balanced = here.pivot_table(index=["dataset", "epsilon"], columns="variant", values="balanced")
+    balanced = balanced.loc[comparison.set_index(["dataset", "epsilon"]).index]  # mean over the training runs
     robust = comparison[["dataset", "epsilon", "n"]].assign(
-        baseline=(100 * comparison["baseline"]).map("{:.1f} %".format),
-        attention=(100 * comparison["attention"]).map("{:.1f} %".format),
+        **{name: (100 * comparison[name]).map("{:.1f} %".format) for name in ("baseline", "attention")},
         **{"attention - baseline, points": difference},
+        **{
+            f"{name}, balanced": [f"{100 * value:.1f} %" for value in balanced[name]]
+            for name in ("baseline", "attention")
+        },
+    )
+    constant = "; ".join(
+        f"{dataset} {100 * clean.loc[clean['dataset'] == dataset, 'majority'].iloc[0]:.1f} % and "
+        f"{100 * rows['majority'].iloc[0]:.1f} %"
+        for dataset, rows in here.groupby("dataset", sort=False)
     )
     checks = tables["trust"]
     failed = checks[~checks["passed"]]
@@ -145,10 +166,71 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
         "paired by image:",
         robust.astype(str).to_markdown(index=False, disable_numparse=True),
+        "A constant answer, the most frequent class, would be right on this share of the test split and of the "
+        f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
         f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
         f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
     return "\n\n".join([*parts, "</details>"])
+
+
+PARAGRAPH = """\
+**{{ verdict }}** On {{ title }}, attention changes robust accuracy under {{ attack }} by {{ difference }} points
+against the baseline{% if off %}, though not by attention, whose branch is off{% endif %}; relative, by {{ relative }}
+%, where the paper reports {{ paper }}. That is the average over the budgets at which the baseline keeps at least
+{{ typical }}, all of them {{ largest }} gray levels or less; n = {{ n }} test images, {{ runs }} of each network.
+{% if beside %}Against the same head without attention: {{ beside }} points. {% endif %}Clean accuracy: {{ clean }}
+points, n = {{ n_clean }}. {{ standing }}"""
+
+
+def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
+    """Does attention make the network more robust? Answered for each data set of a run in the numbers of
+    `why_attribution`, `claims` and `comparison` (`tables`, by name), as paragraphs of Markdown.
+    """
+
+    def change(row, value="difference"):
+        return f"{row[value]:+.1f} ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+
+    yes, no, unseen = "Yes, in this run.", "No, it does the opposite.", "Not that this run could see."
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
+    ledger, paragraphs = tables["claims"].set_index(["claim", "dataset"]), []
+    for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
+        rows = rows.set_index("against")
+        row, relative, clean = rows.loc["baseline"], ledger.loc[("C1", dataset)], ledger.loc[("C3", dataset)]
+        verdict = direction(row, 0, yes, no)
+        paragraph = jinja2.Template(PARAGRAPH).render(
+            verdict=verdict if verdict in (yes, no) else unseen,
+            title=DATASETS[dataset].short + (" phantoms" if profile.phantom else ""),
+            attack=f"{ATTACK_TITLES[attack.attack]} ({numbers})",
+            difference=change(row),
+            off="not to be attributed" in row["conclusion"],
+            relative=change(relative, "ours"),
+            paper=relative["paper"].removesuffix(" (relative)"),
+            typical=f"{100 * TYPICAL:.0f} %",
+            largest=row["epsilons"].split()[-1],
+            n=row["n"],
+            runs=f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run",
+            beside=change(rows.loc["pooling"]) if "pooling" in rows.index else "",
+            clean=change(clean, "ours"),
+            n_clean=f"{clean['n']:.0f}",
+            standing=_standing(tables, dataset),
+        )
+        paragraphs.append(paragraph.replace("\n", " "))
+    return "\n\n".join(
+        [*paragraphs, "In brackets: 95 % intervals, paired by image, over images and training runs."]
+    )
+
+
+def _standing(tables, dataset) -> str:
+    rows = tables["comparison"][tables["comparison"]["dataset"] == dataset]
+    fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
+    if fallen.empty:
+        return f"Some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
+    return (
+        f"From {fallen['epsilon'].min():g} gray levels on, less than {100 * FALLEN:.0f} % of the "
+        f"{rows['n'].iloc[0]} images stand in either network."
+    )
 
 
 def _found(tables, headline) -> list[str]:
@@ -158,27 +240,24 @@ def _found(tables, headline) -> list[str]:
     if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
         attributed = tables["why_attribution"]
         sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
-    for dataset, rows in comparison.groupby("dataset", sort=False):
-        fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
-        sentences.append(
-            f"{dataset}: under `{headline}` neither network keeps {FALLEN:.0%} of {rows['n'].iloc[0]} images from a "
-            f"budget of {fallen['epsilon'].min():g} gray levels on."
-            if len(fallen)
-            else f"{dataset}: under `{headline}` some images stand at all budgets, up to {rows['epsilon'].max():g}."
-        )
+    sentences += [
+        f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
+    ]
     return sentences
 
 
 def write_readme(profile: Profile) -> None:
-    """Put the results of a run between the markers of the README."""
-    tables = _tables(profile)
-    readme = ROOT / "README.md"
-    begin = BEGIN.format(profile.profile)
-    head, found, rest = readme.read_text(encoding="utf-8").partition(begin)
-    if not found:
+    """Put the results of a run, and the answer where it has a place, between their markers in the README."""
+    tables, readme = _tables(profile), ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN.format(profile.profile) not in text:
+        begin = BEGIN.format(profile.profile)
         raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
-    _, tail = rest.split(END, 1)
-    artifacts.write_text(readme, f"{head}{begin}\n\n{readme_section(profile, tables)}\n\n{END}{tail}")
+    for begin, end, write in ((BEGIN, END, readme_section), (ANSWER, END_ANSWER, answer)):
+        head, found, rest = text.partition(begin.format(profile.profile))
+        if found:
+            text = f"{head}{found}\n\n{write(profile, tables)}\n\n{end}{rest.split(end, 1)[1]}"
+    artifacts.write_text(readme, text)
 
 
 def render_notebooks(profile: Profile) -> None:

@@ -9,7 +9,7 @@ says otherwise, and depends on `seed` alone.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm, t
 from sklearn.metrics import recall_score, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -103,10 +103,11 @@ def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
     float in [0, 1] for the share of several attacks or budgets that an image survived.
 
     The interval is a paired bootstrap over images, and over seeds as well if there are several (`covers`
-    says which; with one seed it says nothing about how another training run would come out, and with two
-    or three it is too narrow if training runs differ much). It contains the Laplace adjustment of Bonett
-    and Price (2012): two images more, on one of which only the baseline and on the other only attention
-    is right. Without it two variants that agree on every image would get an interval of zero width.
+    says which; with one seed it says nothing about how another training run would come out). With few seeds
+    their spread is itself poorly known, for which the interval is widened (`_widening`). It contains the
+    Laplace adjustment of Bonett and Price (2012): two images more, on one of which only the baseline and on
+    the other only attention is right. Without it two variants that agree on every image would get an
+    interval of zero width.
 
     `p_value`: McNemar's exact test. With several seeds an image counts for the variant that is right in
     more of them (an exact sign test over images, the same as McNemar's for one seed); it is about these
@@ -227,6 +228,24 @@ def mean_interval(values, seed: int = 0) -> MeanInterval:
     return MeanInterval(mean, float(low), float(high), int(known.size), undefined)
 
 
+def mean_over_seeds(values) -> MeanInterval:
+    """Mean of values of several training runs on the same images, with a 95 % interval over images and runs.
+
+    `values`: float, (seeds, images); NaN is left out, and an image is counted (`n`) if any seed has a value.
+    One seed: `mean_interval`. Several: Student's t on the sum of the variances of the means over seeds and over
+    images, with the degrees of freedom of Satterthwaite (1946).
+    """
+    values = np.atleast_2d(np.asarray(values, float))
+    values = values[~np.isnan(values).all(axis=1)]
+    if len(values) < 2:
+        return mean_interval(values)
+    known = values[:, ~np.isnan(values).all(axis=0)]
+    variances, freedom = _variances_of_mean(known)
+    mean, half = np.nanmean(known, axis=0).mean(), t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
+    n = known.shape[1]
+    return MeanInterval(float(mean), float(mean - half), float(mean + half), n, values.shape[1] - n)
+
+
 def holm(p_values) -> np.ndarray:
     """Holm's (1979) adjusted p-values for several tests, float, in the order given.
 
@@ -285,7 +304,34 @@ def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
     drawn = max(seeds - 1, 1)
     seed_share = rng.multinomial(drawn, np.full(seeds, 1 / seeds), size=PAIRED_RESAMPLES) / drawn
     accuracy = image_share @ patterns.T  # (resamples, 2 * seeds)
-    return (accuracy[:, :seeds] * seed_share).sum(1), (accuracy[:, seeds:] * seed_share).sum(1)
+    drawn = [(half * seed_share).sum(1) for half in (accuracy[:, :seeds], accuracy[:, seeds:])]
+    wider = _widening(np.subtract(second, first, dtype=float) if (first != second).any() else first)
+    means = outcomes.mean(1).reshape(2, seeds).mean(1)
+    return tuple(np.clip(mean + wider * (half - mean), 0, 1) for mean, half in zip(means, drawn, strict=True))
+
+
+def _widening(values: np.ndarray) -> float:
+    """By how much an interval of the mean over (seeds, images) is to be wider for knowing the spread of few seeds.
+
+    The quantile of Student's t by the normal one, with the degrees of freedom of Satterthwaite (1946) for the
+    sum of the variances of the means over seeds and over images. 1 for one seed, and where seeds agree.
+    """
+    variances, freedom = _variances_of_mean(values)
+    return float(t.ppf(TAILS[1], freedom) / norm.ppf(TAILS[1])) if variances[0] > 0 else 1.0
+
+
+def _variances_of_mean(values) -> tuple[tuple[float, float], float]:
+    """Variance of the mean over (seeds, images) by seeds and by images, and the degrees of freedom of their sum.
+
+    NaN is left out. What differs from seed to seed and image to image is in both, which errs on the wide side.
+    """
+    variances, terms = [], []
+    for axis in (1, 0):
+        means = np.nanmean(values, axis=axis)
+        variance = means.var(ddof=1) / means.size if means.size > 1 else 0.0
+        variances.append(variance)
+        terms.append(variance**2 / (means.size - 1) if means.size > 1 else 0.0)
+    return tuple(variances), sum(variances) ** 2 / sum(terms) if sum(terms) else np.inf
 
 
 def _weighted_auc(positive, scores, weights) -> np.ndarray:

@@ -37,6 +37,7 @@ def clean_accuracy(
     """Accuracy on the whole test split with 95 % intervals, parameters, and where training stopped.
 
     `kept_epoch` is the epoch whose weights the model has, and `gamma` the attention block's scalar there.
+    `majority` is the accuracy of a constant answer, the most frequent class.
     """
     rows = []
     for run, group in predictions.groupby(RUN, sort=False):
@@ -54,6 +55,7 @@ def clean_accuracy(
                 "accuracy": accuracy.estimate,
                 "ci_low": accuracy.low,
                 "ci_high": accuracy.high,
+                "majority": _majority(group["label"]),
             }
             | _with_interval("balanced_accuracy", balanced)
             | _with_interval("auc", auc)
@@ -82,18 +84,29 @@ def _of_run(table, run):
     return table[(table[RUN] == list(run)).all(axis=1)]
 
 
+def _majority(labels) -> float:
+    return float(labels.value_counts(normalize=True).iloc[0])
+
+
 def _with_interval(name, interval):
     return {name: interval.estimate, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
 
 
 def robust_accuracy(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Robust accuracy per run, attack and epsilon with Wilson's 95 % interval; epsilon 0 is the clean image."""
+    """Robust accuracy per run, attack and epsilon with Wilson's 95 % interval; epsilon 0 is the clean image.
+
+    Beside it `balanced`, the mean over the classes with a stratified bootstrap interval, and `majority`, what a
+    constant answer, the most frequent class, keeps at every budget.
+    """
     keys = [*RUN, "attack", "norm", "through", "epsilon"]
     rows = []
     for key, group in outcomes.groupby(keys, sort=False):
-        interval = proportion(group["correct"].to_numpy(bool))
-        rows.append((*key, len(group), *interval))
-    table = pd.DataFrame(rows, columns=[*keys, "n", "robust_accuracy", "ci_low", "ci_high"])
+        correct = group["correct"].to_numpy(bool)
+        # A class that does not occur stands for every wrong answer: only hits count.
+        balanced = balanced_accuracy(group["label"], group["label"].where(correct, -1))
+        rows.append((*key, len(group), *proportion(correct), *balanced, _majority(group["label"])))
+    values = ["robust_accuracy", "ci_low", "ci_high", "balanced", "balanced_low", "balanced_high", "majority"]
+    table = pd.DataFrame(rows, columns=[*keys, "n", *values])
     return table[[column for column in table if column != "through"] + ["through"]]
 
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from lib.figures import COLOURS, DASHES, MARKERS, WIDTH
 from lib.why.frequency import BANDS
@@ -276,44 +276,67 @@ def sanity(table: pd.DataFrame) -> Figure:
 
 def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Attention over each other variant: margin, slope and what follows from them; 1 is no change. A panel
-    per data set.
+    per data set, a marker per training run.
     """
-    measures = list(dict.fromkeys(table["measure"]))
-    datasets = list(dict.fromkeys(table["dataset"]))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(max(WIDTH * len(datasets) / 3 + 0.9, 4), 2.5), sharey=True,
-                                squeeze=False)  # fmt: skip
+    measures, datasets, others = (
+        list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against")
+    )
+    runs = sorted(set(zip(table["against"], table["seed"], strict=True)),
+                  key=lambda run: (others.index(run[0]), run[1]))  # fmt: skip
+    size = (WIDTH * (1 if len(datasets) > 1 else 0.75), 0.9 + max(0.27, 0.07 * len(runs)) * len(measures))
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         ax.axvline(1, color="0.3", linewidth=0.8)
-        groups = table[table["dataset"] == dataset].groupby("against", sort=False)
-        for i, (variant, run) in enumerate(groups):
-            run = run.drop_duplicates("measure").set_index("measure").reindex(measures)
-            y = np.arange(len(measures)) + min(0.22, 0.8 / len(groups)) * (i - (len(groups) - 1) / 2)
+        here = table[table["dataset"] == dataset].set_index(["against", "seed", "measure"])
+        for i, (variant, seed) in enumerate(runs):
+            run = here.reindex([(variant, seed, measure) for measure in measures])
+            y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
             _points(
                 ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}"
             )
         ax.set(title=titles[dataset], xlabel="ratio (1 = no change)")
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        _ratio_axis(ax)
         ax.grid(axis="y", visible=False)
-    axes[0, 0].set(yticks=range(len(measures)), yticklabels=measures)
-    axes[0, 0].invert_yaxis()
-    return _legend(figure, axes[0])
+    if len(runs) > len(others):
+        axes[0, 0].errorbar([], [], fmt=" ", label="one marker per training run")  # words alone
+    names = [measure.replace(", ", ",\n") for measure in measures]
+    axes[0, 0].set(yticks=range(len(measures)), yticklabels=names, ylim=(len(measures) - 0.5, -0.5))
+    return _legend(figure, axes[0], columns=3 if len(datasets) > 1 else 2)
+
+
+def _ratio_axis(ax):
+    """A log axis from a half to twofold at least; where it is long, ticks at powers of ten only."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    low, high = min(low, 0.45), max(high, 2.2)
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
 def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Attention minus each other variant in points of robust accuracy, with paired 95 % intervals, a group
     per data set.
     """
-    names = [f"{titles[r['dataset']]}, against {r['against']}" for _, r in table.iterrows()]
-    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.28 * len(table)))
+    same = table["n"].min() == table["n"].max()
+    runs = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
+    if not same:
+        runs += ", n = " + table["n"].astype(str)
+    names = [
+        f"{titles[dataset]}, against {other} ({said})"
+        for dataset, other, said in zip(table["dataset"], table["against"], runs, strict=True)
+    ]
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.25 * len(table)))
     ax.axvline(0, color="0.3", linewidth=0.8)
     for y, (_, row) in enumerate(table.iterrows()):
         _points(ax, [row["difference"]], [y], [row["ci_low"]], [row["ci_high"]], row["against"])
     ax.set(
         yticks=range(len(names)),
         yticklabels=names,
-        xlabel="attention minus the other (points of robust accuracy)",
+        ylim=(len(names) - 0.5, -0.5),
+        xlabel="attention minus the other\n(points of robust accuracy"
+        + (f"; n = {table['n'].max()} images)" if same else ")"),
     )
-    ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     return figure

@@ -28,8 +28,8 @@ def attribution(
     Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
     data set and other variant: dataset, against, isolates, epsilons, n, seeds, attention, other, difference,
     ci_low, ci_high (points, paired 95 % interval over images, and seeds where both variants have several),
-    p_value (McNemar's, by the share of budgets survived), p_holm (by Holm over all rows) and `conclusion`, by
-    the rule of `concluded`.
+    p_value (McNemar's, by the share of budgets survived), by_run (the difference in each training run, points),
+    p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
     """
     here = outcomes[(outcomes[["attack", "norm", "through"]] == list(headline)).all(axis=1)]
     rows = []
@@ -55,6 +55,7 @@ def attribution(
                     "ci_low": 100 * change.low,
                     "ci_high": 100 * change.high,
                     "p_value": change.p_value,
+                    "by_run": " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1)),
                 }
             )
     columns = [
@@ -70,6 +71,7 @@ def attribution(
         "ci_low",
         "ci_high",
         "p_value",
+        "by_run",
     ]
     table = pd.DataFrame(rows, columns=columns)
     table["p_holm"] = holm(table["p_value"])
@@ -82,17 +84,27 @@ def attribution(
 def concluded(row, off: str | None = None, label: str = "") -> str:
     """The sentence of one row of `attribution`: its rule.
 
-    "raises" or "lowers" where the 95 % interval lies above or below 0, "no difference seen" where it holds 0;
-    "not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
+    "raises" or "lowers" where the 95 % interval lies above or below 0, "no difference seen" where it holds 0.
+    With one training run, "higher" or "lower in this pair of networks": two runs of one network may differ as
+    much. "Not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
     """
     data = f" ({label})" if label else ""
-    seeds = f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run"
-    verdict = summary.direction(row, 0, "raises robust accuracy", "lowers robust accuracy")
+    several = row["seeds"] > 1
+    runs = (
+        f"{row['seeds']} training runs ({row['by_run'].replace(' ', ', ')})"
+        if several
+        else "one training run"
+    )
+    one = "in this pair of networks, which another training run may not repeat"
+    words = (
+        ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
+    )
+    verdict = summary.direction(row, 0, *words)
     if off:
         verdict += f"; not to be attributed to attention, whose branch is off in {off}"
     return (
         f"{row['dataset']}{data}, attention minus {row['against']} ({row['isolates']}): {row['difference']:+.1f} "
-        f"points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}, {seeds}: {verdict}."
+        f"points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}, {runs}: {verdict}."
     )
 
 
@@ -108,12 +120,16 @@ def findings(
 
     Robustness (from `attribution`), its mechanism (`surface_ratios`: does the distance margin / slope change,
     and which of the two changed it) and the place (`density` and `density_ratios` of the input gradient in
-    the lesion). `titles`: data sets as they are to be named. Where there are several seeds the numbers of
-    mechanism and place are of the first. `inactive`: data sets on which the attention branch is off.
+    the lesion). `titles`: data sets as they are to be named. Mechanism and place are measured in each training
+    run by itself: with several, all are given, and a change is said only where it is seen in every run.
+    `inactive`: data sets on which the attention branch is off.
     """
 
-    def within(row, value="ratio", digits=2):
-        return f"{row[value]:.{digits}f} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+    def numbers(rows, value="ratio", digits=2):
+        return ", ".join(
+            f"{row[value]:.{digits}f} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+            for _, row in rows.iterrows()
+        )
 
     robust, mechanism, place = [], [], []
     for dataset, title in titles.items():
@@ -121,25 +137,20 @@ def findings(
         rows = attributed[(attributed["dataset"] == dataset) & (attributed["against"] == "baseline")]
         if len(rows):
             row = rows.iloc[0]
+            sign = "+" if row["difference"] > 0 else ""
             verdict = summary.direction(row, 0, "higher", "lower")
-            points = f"{'+' if row['difference'] > 0 else ''}{within(row, 'difference', 1)} points"
-            robust.append(f"{title} {points}, n = {row['n']}: {verdict}")
+            robust.append(f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}: {verdict}")
         here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
-        here = here.drop_duplicates("measure").set_index("measure")
         if len(here):
             distance, margin, slope = (
-                here.loc[MEASURES[name][0]] for name in ("distance", "margin", "slope")
+                here[here["measure"] == MEASURES[name][0]] for name in ("distance", "margin", "slope")
             )
             mechanism.append(
-                f"{title} {within(distance)}, margin {within(margin)}, slope {within(slope)}, n = {distance['n']}: "
-                + _mechanism(distance, margin, slope)
-                if distance["n"]
+                f"{title} {numbers(distance)}, margin {numbers(margin)}, slope {numbers(slope)}, n = "
+                f"{', '.join(map(str, distance['n']))}: {_mechanism(distance, margin, slope)}"
+                if distance["n"].all()
                 else f"{title} not measured, no image here is classified correctly by both"
             )
-        gradient = dense[
-            (dense["dataset"] == dataset) & (dense["region"] == "lesion") & (dense["attack"] == "gradient")
-        ]
-        gradient = gradient.drop_duplicates("variant").set_index("variant")
         change = dense_ratios[
             (
                 dense_ratios[["dataset", "against", "region", "attack"]]
@@ -147,33 +158,57 @@ def findings(
             ).all(axis=1)
         ]
         if len(change):
-            row = change.iloc[0]
-            shares = f"{gradient.loc['attention', 'mean']:.2f} against {gradient.loc['baseline', 'mean']:.2f} times"
-            verdict = summary.direction(row, 1, "denser in the lesion", "less dense in the lesion")
-            place.append(f"{title} {shares}, ratio {within(row)}, n = {row['n']}: {verdict}")
+            gradient = dense[
+                (dense["dataset"] == dataset)
+                & (dense["region"] == "lesion")
+                & (dense["attack"] == "gradient")
+            ]
+            mean = gradient[gradient["seed"].isin(change["seed"])].groupby("variant")["mean"].mean()
+            shares = f"{mean['attention']:.2f} against {mean['baseline']:.2f} times"
+            verdict = _in_every_run(change, 1, "denser in the lesion", "less dense in the lesion")
+            place.append(f"{title} {shares}, ratio {numbers(change)}, n = {change['n'].min()}: {verdict}")
     sentences = {
         "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
         + "; ".join(robust),
-        "mechanism": "Attention over baseline in the distance to the nearest mistake that a linear model would have, "
+        "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope), "
         "image by image: " + "; ".join(mechanism),
-        "place": "Energy of the input gradient in the lesion, relative to an even spread, for attention and baseline: "
-        + ("; ".join(place) or "no data set here has masks"),
     }
+    if place:
+        sentences["place"] = (
+            "Energy of the input gradient in the lesion, relative to an even spread, for attention and baseline: "
+            + "; ".join(place)
+        )
+    else:
+        sentences["place"] = (
+            "Where the lesion is hit was not measured: these images came without lesion masks"
+        )
     return pd.DataFrame(
         [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
     )
 
 
+def _in_every_run(rows, nothing, more, less):
+    """`summary.direction`, if it is the same in every training run."""
+    said = {summary.direction(row, nothing, more, less) for _, row in rows.iterrows()}
+    if len(said) == 1:
+        return said.pop()
+    return (
+        "no difference seen in every run"
+        if not {more, less} <= said
+        else "training runs contradict each other"
+    )
+
+
 def _mechanism(distance, margin, slope):
-    """Which of margin and slope moved the distance, by their intervals."""
-    moved = summary.direction(distance, 1, "farther", "nearer")
-    if moved == "no difference seen":
+    """Which of margin and slope moved the distance, by their intervals in every run."""
+    moved = _in_every_run(distance, 1, "farther", "nearer")
+    if moved not in ("farther", "nearer"):
         return moved
     wanted = ("larger", "flatter") if moved == "farther" else ("smaller", "steeper")
     causes = []
-    if summary.direction(margin, 1, "larger", "smaller") == wanted[0]:
+    if _in_every_run(margin, 1, "larger", "smaller") == wanted[0]:
         causes.append(f"by a {wanted[0]} margin")
-    if summary.direction(slope, 1, "steeper", "flatter") == wanted[1]:
+    if _in_every_run(slope, 1, "steeper", "flatter") == wanted[1]:
         causes.append(f"by a {wanted[1]} slope")
     return f"{moved}, " + (" and ".join(causes) or "by neither of the two alone")
 
