@@ -154,21 +154,25 @@ def planes(losses: dict[str, np.ndarray], radius: float) -> Figure:
     """The mean loss on the plane through each image, a panel per variant, all on one colour scale."""
     means = {variant: values.mean(axis=0) for variant, values in losses.items()}
     top = max(mean.max() for mean in means.values())
-    figure, axes = plt.subplots(
-        1, len(means), figsize=(min(2.3 * len(means) + 0.9, WIDTH), 2.5), sharey=True, squeeze=False
-    )
+    across = min(len(means), 3)
+    down = -(-len(means) // across)
+    size = min(2.3 * across + 0.9, WIDTH), 0.3 + 2.2 * down
+    figure, axes = plt.subplots(down, across, figsize=size, sharex=True, sharey=True, squeeze=False)
     levels = [level for level in (0.03, 0.1, 0.3, 1, 3, 10, 30) if level < top]
-    for ax, (variant, mean) in zip(axes[0], means.items(), strict=True):
+    for ax in axes.flat[len(means) :]:
+        ax.set_axis_off()
+    for ax, (variant, mean) in zip(axes.flat, means.items(), strict=False):
         steps = np.linspace(-radius, radius, len(mean))
         image = ax.imshow(mean, origin="lower", extent=(-radius, radius) * 2, cmap="cividis", vmin=0, vmax=top,
                           interpolation="bilinear")  # fmt: skip
         lines = ax.contour(steps, steps, mean, levels=levels, colors="white", linewidths=0.6)
         ax.clabel(lines, fmt="%.2g", fontsize=6)
         ax.plot(0, 0, "o", color="white", markersize=3)
-        ax.set(title=variant, xlabel="along random signs (1/255)")
+        ax.set_title(variant)
         ax.grid(visible=False)
-    axes[0, 0].set_ylabel("along the adversarial\ndirection (1/255)")
-    figure.colorbar(image, ax=axes[0].tolist(), label="cross-entropy (nats)", shrink=0.85)
+    figure.supxlabel("along random signs (1/255)", fontsize=plt.rcParams["axes.labelsize"])
+    figure.supylabel("along the adversarial direction (1/255)", fontsize=plt.rcParams["axes.labelsize"])
+    figure.colorbar(image, ax=axes, label="cross-entropy (nats)", shrink=0.85)
     return figure
 
 
