@@ -25,10 +25,6 @@ def set_determinism(seed: int, threads: int | None = None) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-        if not tf.config.list_physical_devices("GPU"):
-            # Grappler would make sums of three and more out of sums of two (see lib.models.attention.apart). On a CPU
-            # it makes nothing here faster, and tracing slower; on a GPU it chooses the layout.
-            tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         if threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != threads:
             try:
                 tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -239,29 +239,3 @@ def test_missing_weights_are_one_clear_sentence(tmp_path):
     broken.write_bytes(b"not HDF5")
     with pytest.raises(StudyError, match="could not be loaded"):
         build_classifier(Model(weights=str(broken)), "baseline", 2, 32)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's sums")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_gradients_hold_no_sum_whose_order_is_left_to_chance(variant):
-    """TensorFlow's AddN of three gradients or more starts with the one whose buffer is free first."""
-    import tensorflow as tf
-
-    from lib.attacks.losses import crossentropy
-
-    model = build_classifier(Model(backbone="resnet14", weights="none", width=4), variant, 3, 64)
-
-    @tf.function
-    def gradient(images, labels):
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            loss = crossentropy(model(images, training=False), labels, labels, "logits")
-        return tape.gradient(loss, images)
-
-    images, labels = (
-        tf.TensorSpec(shape, dtype) for shape, dtype in (((2, 64, 64, 3), "float32"), ((2,), "int32"))
-    )
-    operations = gradient.get_concrete_function(images, labels).graph.get_operations()
-    sums = [operation for operation in operations if operation.type == "AddN"]
-    assert sums
-    assert max(len(operation.inputs) for operation in sums) == 2

@@ -4,15 +4,6 @@ import keras
 from keras import layers, ops
 
 
-def apart(features):
-    """The same features, whose gradients are summed before those of other uses of them join.
-
-    TensorFlow sums three gradients or more in an order that depends on which buffer is free at that moment, so that
-    last digits differ from run to run. Sums of two have no order.
-    """
-    return ops.copy(features)
-
-
 @keras.saving.register_keras_serializable("study")
 class SoftAttention(layers.Layer):
     """Soft attention, f_sa = gamma * t * sum_k softmax(W_k * t), the softmax over positions.
@@ -56,7 +47,6 @@ class SoftAttention(layers.Layer):
         )
 
     def call(self, features):
-        features = apart(features)
         height, width = features.shape[1:3]
         scores = (
             self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
@@ -117,7 +107,6 @@ class SqueezeExcitation(layers.Layer):
         return ops.matmul(ops.relu(ops.matmul(pooled, self.narrow)), self.widen)
 
     def call(self, features):
-        features = apart(features)
         return features * ops.sigmoid(self.excitation(ops.mean(features, axis=(1, 2), keepdims=True)))
 
     def compute_output_shape(self, input_shape):
@@ -145,12 +134,9 @@ class CBAM(SqueezeExcitation):
         self.kernel = self.add_weight(shape=(7, 7, 2, 1), initializer="glorot_uniform", name="kernel")
 
     def call(self, features):
-        features = apart(features)
-        pooled = apart(features)
-        mean, largest = (pool(pooled, axis=(1, 2), keepdims=True) for pool in (ops.mean, ops.max))
+        mean, largest = (pool(features, axis=(1, 2), keepdims=True) for pool in (ops.mean, ops.max))
         features = features * ops.sigmoid(self.excitation(mean) + self.excitation(largest))
-        pooled = apart(features)
-        pooled = [pool(pooled, axis=-1, keepdims=True) for pool in (ops.mean, ops.max)]
+        pooled = [pool(features, axis=-1, keepdims=True) for pool in (ops.mean, ops.max)]
         scores = ops.conv(
             ops.concatenate(pooled, axis=-1), ops.cast(self.kernel, features.dtype), padding="same"
         )
