@@ -8,7 +8,7 @@ from lib import ROOT, report
 from lib.profile import load_profile
 
 SHOWN = ["quick"] + [n for n in ["ham10000-cpu"] if (ROOT / "figures" / n / "tables").is_dir()]
-RENDERED = pytest.mark.parametrize("profile", map(load_profile, SHOWN), ids=lambda p: p.profile)
+RENDERED = pytest.mark.parametrize("profile", [load_profile(name) for name in SHOWN], ids=lambda p: p.profile)
 
 
 def tables(profile):
