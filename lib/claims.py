@@ -90,7 +90,7 @@ def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logi
     adjusted by Holm for all rows of the table), percent, percent_low, percent_high (relative change) and regime
     (typical or extreme).
     """
-    here = _under(outcomes, attack, norm, through)
+    here = under(outcomes, attack, norm, through)
     rows = []
     for (dataset, epsilon), group in here.groupby(["dataset", "epsilon"], sort=False):
         if epsilon == 0:
@@ -144,8 +144,8 @@ def softmax_gap(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _under(outcomes, attack, norm, through):
-    """The outcomes of one attack."""
+def under(outcomes, attack, norm, through):
+    """The rows of one attack, of a table with columns attack, norm and through."""
     return outcomes[(outcomes[["attack", "norm", "through"]] == [attack, norm, through]).all(axis=1)]
 
 
@@ -185,7 +185,7 @@ def ledger(
     for dataset in dict.fromkeys(outcomes["dataset"]):
         here = curve[curve["dataset"] == dataset]
         everything = outcomes[outcomes["dataset"] == dataset]
-        attacked = _under(everything, *headline)
+        attacked = under(everything, *headline)
         rows += [
             _typical(attacked, here) | {"dataset": dataset},
             _softmax(everything, here, headline) | {"dataset": dataset},
@@ -271,7 +271,7 @@ def _extreme(attacked, curve):
 def _softmax(outcomes, curve, headline):
     epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
     row = {"claim": "S1", "unit": "points", "verdict": UNTESTABLE}
-    ways = [[_under(outcomes, *attack, through) for through in ("logits", "softmax")]
+    ways = [[under(outcomes, *attack, through) for through in ("logits", "softmax")]
             for attack in (headline[:2], ("pgd", "linf"))]  # fmt: skip
     routes = next((routes for routes in ways if not any(route.empty for route in routes)), None)
     if epsilons.empty or routes is None:

@@ -289,7 +289,7 @@ def _run(path, folder):
         )
     seeds = record.get("seed", [])
     seeds = ", ".join(map(str, seeds if isinstance(seeds, list) else [seeds]))
-    link = path.relative_to(folder).as_posix() + ".provenance.json"
+    link = path.relative_to(folder).as_posix() + artifacts.PROVENANCE
     words = [f"commit `{record['commit'][:7]}`", record["date"][:10], f"seed {seeds}" if seeds else ""]
     return ", ".join(filter(None, words)) + f" ([record]({link}))"
 

@@ -9,9 +9,9 @@ import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
-from lib.claims import TYPICAL, printed
+from lib.claims import TYPICAL, printed, under
 from lib.curves import ATTACK_TITLES
-from lib.datasets.registry import DATASETS
+from lib.datasets import DATASETS
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.run_notebook import run_notebook
@@ -124,10 +124,7 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     )
     difference = comparison.apply(percent, axis=1, args=("difference", "ci_low", "ci_high"))
     attack = profile.evaluation.named(profile.evaluation.headline)
-    here = tables["robust_accuracy"]
-    here = here[
-        (here[["attack", "norm", "through"]] == [attack.attack, attack.norm, attack.through]).all(axis=1)
-    ]
+    here = under(tables["robust_accuracy"], attack.attack, attack.norm, attack.through)
     balanced = here.pivot_table(index=["dataset", "epsilon"], columns="variant", values="balanced")
     balanced = balanced.loc[comparison.set_index(["dataset", "epsilon"]).index]  # mean over the training runs
     robust = comparison[["dataset", "epsilon", "n"]].assign(
@@ -201,7 +198,7 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         verdict = direction(row, 0, yes, no)
         paragraph = jinja2.Template(PARAGRAPH).render(
             verdict=verdict if verdict in (yes, no) else unseen,
-            title=DATASETS[dataset].short + (" phantoms" if profile.phantom else ""),
+            title=DATASETS[dataset].named(phantom=profile.phantom is not None),
             attack=f"{ATTACK_TITLES[attack.attack]} ({numbers})",
             difference=change(row),
             off="not to be attributed" in row["conclusion"],
@@ -250,8 +247,7 @@ def write_readme(profile: Profile) -> None:
     """Put the results of a run, and the answer where it has a place, between their markers in the README."""
     tables, readme = _tables(profile), ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    if BEGIN.format(profile.profile) not in text:
-        begin = BEGIN.format(profile.profile)
+    if (begin := BEGIN.format(profile.profile)) not in text:
         raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
     for begin, end, write in ((BEGIN, END, readme_section), (ANSWER, END_ANSWER, answer)):
         head, found, rest = text.partition(begin.format(profile.profile))

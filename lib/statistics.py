@@ -304,10 +304,12 @@ def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
     drawn = max(seeds - 1, 1)
     seed_share = rng.multinomial(drawn, np.full(seeds, 1 / seeds), size=PAIRED_RESAMPLES) / drawn
     accuracy = image_share @ patterns.T  # (resamples, 2 * seeds)
-    drawn = [(half * seed_share).sum(1) for half in (accuracy[:, :seeds], accuracy[:, seeds:])]
+    shares = [(half * seed_share).sum(1) for half in (accuracy[:, :seeds], accuracy[:, seeds:])]
     wider = _widening(np.subtract(second, first, dtype=float) if (first != second).any() else first)
     means = outcomes.mean(1).reshape(2, seeds).mean(1)
-    return tuple(np.clip(mean + wider * (half - mean), 0, 1) for mean, half in zip(means, drawn, strict=True))
+    return tuple(
+        np.clip(mean + wider * (share - mean), 0, 1) for mean, share in zip(means, shares, strict=True)
+    )
 
 
 def _widening(values: np.ndarray) -> float:

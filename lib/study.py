@@ -57,8 +57,8 @@ class Study:
 
     @property
     def short(self) -> str:
-        """The data set's name in figures; phantoms are never called by the original's name alone."""
-        return f"{self.info.short} phantoms" if self.profile.phantom else self.info.short
+        """The data set's name in figures."""
+        return self.info.named(phantom=self.profile.phantom is not None)
 
     @property
     def stamp(self) -> str:

@@ -434,18 +434,20 @@ def test_equal_confidence_is_compared_at_the_budgets_where_the_baseline_stands()
     assert summary.matched(table[table["epsilon"] == 8.0]).empty
 
 
-def test_a_mechanism_is_named_only_where_every_run_shows_it():
-    def mechanism(*runs):
-        table = pd.concat([run.assign(seed=seed) for seed, run in enumerate(runs)])
-        found = conclusions.findings(
-            conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
-            summary.surface_ratios(table),
-            summary.density(energies()),
-            summary.density_ratios(energies()),
-            {"ham10000": "HAM10000 phantoms"},
-        )
-        return found.set_index("topic").loc["mechanism", "sentence"]
+def mechanism(*runs):
+    """The sentence on the mechanism from the surfaces of several training runs."""
+    table = pd.concat([run.assign(seed=seed) for seed, run in enumerate(runs)])
+    found = conclusions.findings(
+        conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
+        summary.surface_ratios(table),
+        summary.density(energies()),
+        summary.density_ratios(energies()),
+        {"ham10000": "HAM10000 phantoms"},
+    )
+    return found.set_index("topic").loc["mechanism", "sentence"]
 
+
+def test_a_mechanism_is_named_only_where_every_run_shows_it():
     swapped = surfaces().assign(
         variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"})
     )
@@ -457,13 +459,6 @@ def test_a_mechanism_is_named_only_where_every_run_shows_it():
 
 
 def test_a_mechanism_that_could_not_be_measured_is_not_a_difference_that_was_not_seen():
-    wrong = surfaces().assign(correct=False)
-    found = conclusions.findings(
-        conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
-        summary.surface_ratios(wrong),
-        summary.density(energies()),
-        summary.density_ratios(energies()),
-        {"ham10000": "HAM10000 phantoms"},
-    ).set_index("topic")["sentence"]
-    assert "not measured" in found["mechanism"]
-    assert "nan" not in found["mechanism"]
+    said = mechanism(surfaces().assign(correct=False))
+    assert "not measured" in said
+    assert "nan" not in said

@@ -42,6 +42,10 @@ class DatasetInfo:
     leaks: bool = False
     label_column: int | None = None
 
+    def named(self, *, phantom: bool) -> str:
+        """The name for figures and sentences; phantoms are never called by the original's name alone."""
+        return f"{self.short} phantoms" if phantom else self.short
+
 
 def _load(path: Path) -> dict[str, DatasetInfo]:
     infos = {}

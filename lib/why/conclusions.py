@@ -6,6 +6,7 @@ change, and "no difference seen" otherwise.
 
 import pandas as pd
 
+from lib.claims import under
 from lib.statistics import holm, paired_difference
 from lib.why import summary
 from lib.why.summary import MEASURES, paired, typical
@@ -31,7 +32,7 @@ def attribution(
     p_value (McNemar's, by the share of budgets survived), by_run (the difference in each training run, points),
     p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
     """
-    here = outcomes[(outcomes[["attack", "norm", "through"]] == list(headline)).all(axis=1)]
+    here = under(outcomes, *headline)
     rows = []
     for dataset, part in here.groupby("dataset", sort=False):
         epsilons = typical(part[part["variant"] == "baseline"])
