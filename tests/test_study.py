@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from lib import ROOT
+from lib.artifacts import PROVENANCE
 
 OUT = ROOT / "figures" / "test"
 COLUMNS = {
@@ -70,7 +71,8 @@ def finished():
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     trained = ROOT / "data" / "runs" / "test" / "chestxray14" / "seed0" / "baseline" / "model.keras"
-    while run.poll() is None and not trained.exists():
+    whole = trained.with_name(trained.name + PROVENANCE)  # written last: an artifact without it is made again
+    while run.poll() is None and not whole.exists():
         time.sleep(0.1)
     before = trained.stat().st_mtime_ns
     os.killpg(run.pid, signal.SIGKILL)
