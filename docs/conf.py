@@ -3,7 +3,7 @@
 project = "Attention and robustness"
 html_title = project
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
-exclude_patterns = ["tests", "lib"]
+exclude_patterns = ["tests"]
 
 nb_execution_mode = "off"  # the notebooks are shown as they were run
 nb_render_markdown_format = "myst"

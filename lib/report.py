@@ -8,7 +8,7 @@ import jinja2
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, artifacts
+from lib import ROOT, StudyError, artifacts, links
 from lib.claims import TYPICAL, printed, under
 from lib.curves import ATTACK_TITLES
 from lib.datasets import DATASETS
@@ -257,7 +257,8 @@ def write_readme(profile: Profile) -> None:
 
 
 def render_notebooks(profile: Profile) -> None:
-    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default.
+    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default, and the lines
+    that their links to code mean today.
 
     00_explore is no stage of a run, so it is run here, on the models that the run left.
     """
@@ -276,13 +277,20 @@ def render_notebooks(profile: Profile) -> None:
             for cell in nbformat.read(executed, as_version=4).cells
             if "injected-parameters" not in cell.metadata.get("tags", [])
         ]
-        if [cell.source for cell in cells] != [cell.source for cell in notebook.cells]:
+        if _code(cells) != _code(notebook.cells):
             raise StudyError(f"{executed} is not of this {path.name}; run ./reproduce again.")
         for cell, done in zip(notebook.cells, cells, strict=True):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            else:
+                cell.source = links.anchored(cell.source)
         with artifacts.replacing(path) as temporary:
             nbformat.write(notebook, temporary)
+
+
+def _code(cells):
+    """The code of each cell, None for text, whose links depend on where the notebook lies."""
+    return [cell.source if cell.cell_type == "code" else None for cell in cells]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, artifacts, index
+from lib import ROOT, StudyError, artifacts, index, links
 from lib.claims import printed
 from lib.datasets import DATASETS
 
@@ -63,8 +63,27 @@ def assemble(source: Path) -> None:
     for page in source.rglob("*.md"):
         page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
     (source / "notebooks").mkdir()
+    shown = set()
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
-        nbformat.write(described(nbformat.read(path, as_version=4)), source / "notebooks" / path.name)
+        notebook = described(nbformat.read(path, as_version=4))
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source, code = links.to_pages(cell.source)
+                shown |= code
+        nbformat.write(notebook, source / "notebooks" / path.name)
+    for module in {path for path, _ in shown}:
+        show_code(source, module, sorted(name for path, name in shown if path == module))
+
+
+def show_code(source: Path, module: str, names: list[str]) -> None:
+    """Put a page beside a module in the pages' source that shows these of its functions and classes."""
+    parts = ["---\norphan: true\n---", f"# {module}"]
+    for name in names:
+        options = f":pyobject: {name}\n:lineno-match:"
+        parts.append(
+            f"## `{name}`\n\n```{{literalinclude}} {Path(module).name}\n:language: python\n{options}\n```"
+        )
+    (source / module).with_suffix(".md").write_text("\n\n".join(parts), encoding="utf-8")
 
 
 def claims() -> str:

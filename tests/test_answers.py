@@ -15,8 +15,8 @@ def test_early_stopping_cannot_act_within_its_patience():
 @pytest.mark.parametrize(("gamma", "off"), [(0.02, False), (0.0, True), (-0.003, True)])
 def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
-    assert ("is off" in answers.branch(clean)) == off
-    assert ("passes on 0.7% on average" in answers.branch(clean)) == (gamma == 0.02)  # 16 * 0.02 / 49
+    assert ("is off" in answers.branch(clean, 16)) == off
+    assert ("passes on 0.7% on average" in answers.branch(clean, 16)) == (gamma == 0.02)  # 16 * 0.02 / 49
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The pages: what goes into them, and, where .venv-site and Chromium are there, how they look in a browser."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -94,6 +95,18 @@ def test_each_picture_of_the_notebooks_has_words(source):
 
 def test_nothing_of_one_data_set_alone_is_shown(source):
     assert not list((source / "figures").rglob("*_eyepacs*"))
+
+
+def test_links_to_code_go_to_pages_that_show_it(source):
+    linked = [
+        (path.parent / target, name)
+        for path in (source / "notebooks").glob("*.ipynb")
+        for name, target in re.findall(r"\[`(\w+)`\]\(([^)#]+\.md)#", path.read_text(encoding="utf-8"))
+    ]
+    assert len(linked) > 30
+    for page, name in linked:
+        assert f":pyobject: {name}\n" in page.read_text(encoding="utf-8")
+        assert page.with_suffix(".py").is_file()
 
 
 @pytest.mark.skipif(

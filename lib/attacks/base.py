@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
-from lib.attacks.gradients import as_classifier, value_and_gradient
+from lib.attacks.gradients import apart, as_classifier, value_and_gradient
 from lib.attacks.norms import L2, Linf, get_norm
 
 POOL = 256  # images whose state is kept in memory at once
@@ -186,7 +186,7 @@ class Program:
         def body(i, state):
             return self.step(classifier, problem, state, numbers, numbers["done"] + i)
 
-        return ops.fori_loop(0, numbers["steps"], body, state)
+        return ops.fori_loop(0, numbers["steps"], apart(body), state)
 
     def step(self, classifier, problem, state, numbers, k):
         """The state after step k (from 0), with "fallen" true for images that no longer need the attack."""

@@ -41,6 +41,20 @@ def value_and_gradient(function, x):
     return loss, rest, gradient
 
 
+def apart(function):
+    """The function as a graph of its own, for the body of a compiled loop.
+
+    TensorFlow would spread a loop's body over the graph around it and then fuse operations in an order that changes
+    from one compilation to the next, and with it the last digits; as a graph of its own the body always computes the
+    same, and faster.
+    """
+    if keras.backend.backend() == "jax":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
 class Classifier:
     """A Keras model in inference mode, as attacks see it.
 
