@@ -54,5 +54,12 @@ def _definitions(path):
 
 
 def moved(text: str, source: Path, target: Path) -> str:
-    """Markdown written for the folder `source`, with its relative links as the folder `target` needs them."""
-    return RELATIVE.sub(lambda link: os.path.relpath(source / link[1], target).replace(os.sep, "/"), text)
+    """Markdown written for the folder `source`, with its relative links as the folder `target` needs them.
+
+    Lines of code are left out: what is moved is the record of a run, and later code has other lines.
+    """
+
+    def renewed(link):
+        return os.path.relpath(source / link[1].split("#L")[0], target).replace(os.sep, "/")
+
+    return RELATIVE.sub(renewed, text)
