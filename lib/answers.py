@@ -53,8 +53,11 @@ def early_stopping(settings: Training) -> str:
     return f"Training stops after {settings.patience} epochs without improvement, or after {settings.epochs}."
 
 
-def branch(clean_accuracy: pd.DataFrame, maps: int = 16) -> str:
-    """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none."""
+def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
+    """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none.
+
+    `maps`: the number K of attention maps that the block adds up.
+    """
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
     if gamma.empty:
         return ""

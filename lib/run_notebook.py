@@ -9,7 +9,7 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from lib import ROOT, artifacts
+from lib import ROOT, artifacts, links
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TRIES = 3  # kernels that start side by side can race for a port and die before they answer
@@ -34,18 +34,21 @@ def run_notebook(name: str, output: Path, parameters: dict) -> None:
             if attempt == TRIES or "Kernel died" not in str(error):
                 raise
             print(f"{name}: the kernel died ({error}); trying again", file=sys.stderr)
-    _settle(partial)
+    _settle(partial, source)
     partial.replace(output)
 
 
-def _settle(path: Path) -> None:
-    """Take out what differs between two equal runs (times, the place it ran), so that a rerun is no change."""
+def _settle(path: Path, source: Path) -> None:
+    """Take out what differs between two equal runs (times, the place it ran), so that a rerun is no change, and let
+    relative links lead from where the notebook lies now."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "markdown":
+            cell.source = links.moved(cell.source, source.parent, path.parent)
         if cell.cell_type == "code":
             # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
             for output in cell.outputs:

@@ -239,6 +239,11 @@ def rounded(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).map(show)
 
 
+def styled(table: pd.DataFrame, *without: str):
+    """The table as notebooks show it: `rounded`, with neither its index nor the columns `without`."""
+    return rounded(table.drop(columns=list(without))).style.hide(axis="index")
+
+
 def latex(table: pd.DataFrame, title: str, name: str) -> str:
     """A table of texts as LaTeX for booktabs, a value and its interval in one column; `longtable` where it is long.
 
