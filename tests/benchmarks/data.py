@@ -37,10 +37,10 @@ from lib.preprocessing import load_images  # noqa: E402
 SIZE = 224
 
 
-def large_photographs(folder, n, noise, distinct=10):
+def large_photographs(folder, n, noise, quality=90, distinct=10):
     """n fundus phantoms as JPEG of 4752 x 3168 pixels, a few drawings under many names; their index.
 
-    `noise`: gray levels of the sensor's, on which the size of the files depends. Most of the time of a large file goes
+    `noise`: gray levels of the sensor's, on which, with JPEG's `quality`, the size of the files depends. Most of the time of a large file goes
     into its entropy code, which has to be read whole however few pixels are wanted.
     """
     folder.mkdir()
@@ -53,7 +53,7 @@ def large_photographs(folder, n, noise, distinct=10):
             image = cv2.resize(image, (4752, 3168), interpolation=cv2.INTER_CUBIC)
             grain = cv2.resize(rng.normal(0, noise, (1584, 2376, 3)).astype("float32"), (4752, 3168))
             image = np.clip(image + grain, 0, 255).astype("uint8")
-            cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         else:
             shutil.copyfile(paths[i % distinct], path)
         paths.append(path)
@@ -219,8 +219,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="study-bench-") as folder:
         folder = Path(folder)
         # EyePACS has 0.9 MB per image on average (82 GB for 88,702 images of all sizes).
-        for noise in (2, 6):
-            index = large_photographs(folder / f"large{noise}", arguments.large, noise)
+        for noise, quality in ((2, 83), (2, 90), (6, 90)):
+            index = large_photographs(folder / f"large{noise}-{quality}", arguments.large, noise, quality)
             megabytes = np.mean([os.path.getsize(path) for path in index["path"]]) / 1e6
             work = f"JPEG of 4752 x 3168 to 224 px, {megabytes:.1f} MB each"
             write(reading_rows(work, index, folder, "eyepacs", 3.0, arguments.repeats))
