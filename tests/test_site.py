@@ -124,6 +124,6 @@ def test_the_pages_are_well_in_a_browser(tmp_path):
     assert "https://cdn" not in page
     if BROWSER:
         # The whole site takes minutes: ./reproduce site, then tests/pages_in_browser.py site
-        few = "index.html", "notebooks/02_training.html", "figures/quick/index.html"
+        few = "index.html", "notebooks/02_training.html", "figures/quick/index.html", "lib/statistics.html"
         looked = run("tests/pages_in_browser.py", tmp_path / "site", "--only", *few)
         assert looked.returncode == 0, looked.stdout + looked.stderr
