@@ -1,5 +1,6 @@
 """MedMNIST+ files made up in the publishers' form: labels, splits, and images read as a stream."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,40 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, changes: dict, words
     write(tmp_path, "dermamnist", **changes)
     with pytest.raises(StudyError, match=words):
         read_medmnist(DATASETS["dermamnist"], tmp_path / "dermamnist")
+
+
+def refused(path: Path) -> str:
+    try:
+        read_medmnist(DATASETS["chestmnist"], path.parent)
+    except StudyError as error:
+        return str(error)
+    return path.name  # it changed nothing that is read
+
+
+@pytest.mark.parametrize(
+    "text", ["{'shape': (30, 40", "{'shape': \\ x", "{'shape': ", "(1, 2)", "\0", "{'a': 1}", "f()"]
+)
+def test_a_header_that_is_none_is_one_sentence(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "chestmnist")
+    path = tmp_path / "chestmnist" / "chestmnist_224.npz"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["train_images.npy"] = b"\x93NUMPY\x01\x00\x76\x00" + text.encode().ljust(117) + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "is damaged" in refused(path)
+
+
+def test_a_damaged_directory_is_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path, "chestmnist")
+    path = tmp_path / "chestmnist" / "chestmnist_224.npz"
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for at in range(directory, directory + 64):
+        for mask in (1, 4, 28, 124, 177, 255):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
+            assert path.name in refused(path)
 
 
 @settings(max_examples=40, deadline=None)

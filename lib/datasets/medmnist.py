@@ -1,5 +1,6 @@
 """MedMNIST+ (Yang et al. 2023): one NumPy file per set, with arrays {train,val,test}_{images,labels}."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,18 @@ from lib import StudyError
 from lib.datasets.registry import DatasetInfo
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}  # their names of the splits, and ours
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# What zipfile and NumPy raise on other bytes than they expect; NumPy hands an array's header to Python's own parser.
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+DAMAGED += (zipfile.BadZipFile, zlib.error)
 
 
 def read_medmnist(info: DatasetInfo, folder: Path) -> pd.DataFrame:

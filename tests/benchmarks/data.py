@@ -40,9 +40,8 @@ SIZE = 224
 def large_photographs(folder, n, noise, quality=90, distinct=10):
     """n fundus phantoms as JPEG of 4752 x 3168 pixels, a few drawings under many names; their index.
 
-    `noise`: gray levels of the sensor's, on which, with JPEG's `quality`, the size of the files depends.
-    Most of the time of a large file goes
-    into its entropy code, which has to be read whole however few pixels are wanted.
+    `noise`: gray levels of the sensor's, on which, with JPEG's `quality`, the size of the files depends. Most of the
+    time of a large file goes into its entropy code, which has to be read whole however few pixels are wanted.
     """
     folder.mkdir()
     paths = []
