@@ -14,17 +14,8 @@ from lib.datasets.registry import DatasetInfo
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}  # their names of the splits, and ours
 # What zipfile and NumPy raise on other bytes than they expect; NumPy hands an array's header to Python's own parser.
-DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    tokenize.TokenError,
-)
-DAMAGED += (zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError)
+DAMAGED += (SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def read_medmnist(info: DatasetInfo, folder: Path) -> pd.DataFrame:
