@@ -12,9 +12,8 @@ from lib.attacks.gradients import value_and_gradient
 from lib.attacks.norms import Linf, per_image
 from lib.profile import Adversarial
 
-START = (
-    0.001 * 255
-)  # standard deviation, in gray levels, of the noise TRADES starts from, as in its public code
+# Standard deviation, in gray levels, of the noise TRADES starts from, as in its public code.
+START = 0.001 * 255
 
 
 def divergence(clean, adversarial):

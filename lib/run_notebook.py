@@ -34,13 +34,13 @@ def run_notebook(name: str, output: Path, parameters: dict) -> None:
             if attempt == TRIES or "Kernel died" not in str(error):
                 raise
             print(f"{name}: the kernel died ({error}); trying again", file=sys.stderr)
-    _settle(partial, source)
+    _settle(partial, source.parent)
     partial.replace(output)
 
 
-def _settle(path: Path, source: Path) -> None:
+def _settle(path: Path, written_for: Path) -> None:
     """Take out what differs between two equal runs (times, the place it ran), so that a rerun is no change, and let
-    relative links lead from where the notebook lies now."""
+    relative links, written for another folder, lead from where the notebook lies now."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
@@ -48,7 +48,7 @@ def _settle(path: Path, source: Path) -> None:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "markdown":
-            cell.source = links.moved(cell.source, source.parent, path.parent)
+            cell.source = links.moved(cell.source, written_for, path.parent)
         if cell.cell_type == "code":
             # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
             for output in cell.outputs:

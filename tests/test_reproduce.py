@@ -101,7 +101,7 @@ def test_a_kept_notebook_does_not_say_where_on_this_machine_the_data_lay(tmp_pat
     }
     path = tmp_path / "run.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), path)
-    _settle(path, path)
+    _settle(path, tmp_path)
     settled = nbformat.read(path, as_version=4)
     assert settled.cells[0].source == f'data = "{kept}"'
     assert settled.metadata["papermill"]["parameters"] == {"data": kept}

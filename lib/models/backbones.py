@@ -67,9 +67,8 @@ def _preprocessing(backbone: str):
         # division, by the square roots of the deviations, is part of it. Here the whole comes first, times 255
         # because what the model does without weights, a division by 255, is left in.
         return layers.Rescaling(*_standardisation(1.0, further=0.5), **options)
-    return layers.Rescaling(
-        1 / 127.5, -1, **options
-    )  # Keras' "tf" mode, and Keras Hub's for vision transformers
+    # Keras' "tf" mode, and Keras Hub's for vision transformers.
+    return layers.Rescaling(1 / 127.5, -1, **options)
 
 
 def _standardisation(factor, further=0.0):
