@@ -5,7 +5,8 @@
 
 Every work is timed in turn, ours and the peers', `--repeats` times after one warm-up, and the median counts. Ours
 is `lib.preprocessing.load_images` into an empty cache: it reads, hashes, decodes, resizes, examines and writes;
-the peers read, decode and resize only. Writes figures/bench/data.csv (work, ours_seconds, peer, peer_seconds,
+the peers read, decode and resize only, and their floor, the JPEG decoder alone at the fraction of the size that is
+needed, does not resize either. Writes figures/bench/data.csv (work, ours_seconds, peer, peer_seconds,
 ratio, required, n) and data.json (machine, versions). `ratio` is the peer's time over ours; for a training epoch it
 is ours over the peer's, as its limit is. HAM10000 is replaced by as many phantoms, and called so, where it is not.
 """
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,9 +34,11 @@ from machine import machine, timed, versions  # noqa: E402
 
 from lib.datasets import read_index  # noqa: E402
 from lib.datasets.phantoms import draw_phantom, write_phantoms  # noqa: E402
+from lib.decoding import decode_towards, read_header  # noqa: E402
 from lib.preprocessing import load_images  # noqa: E402
 
 SIZE = 224
+FLOOR = "the JPEG decoder alone"
 
 
 def large_photographs(folder, n, noise, quality=90, distinct=10):
@@ -75,11 +79,13 @@ def readers(index, folder, dataset):
         shutil.rmtree(cache)
 
     def count(batches):
+        batches = iter(batches)
         assert sum(len(batch) for batch in batches) == len(index)
+        return batches
 
     def keras_reader():
         where = os.path.commonpath([os.path.dirname(path) for path in paths])
-        count(
+        return count(
             keras.utils.image_dataset_from_directory(
                 where, label_mode=None, labels=None, image_size=(SIZE, SIZE), shuffle=False, verbose=False
             )
@@ -90,15 +96,28 @@ def readers(index, folder, dataset):
         return tf.image.resize(image, (SIZE, SIZE), "area")
 
     def tf_data():
-        count(tf.data.Dataset.from_tensor_slices(paths).map(decode, tf.data.AUTOTUNE).batch(32))
+        return count(tf.data.Dataset.from_tensor_slices(paths).map(decode, tf.data.AUTOTUNE).batch(32))
 
-    return {"ours": ours, "keras image_dataset_from_directory": keras_reader, "tf.data decode_jpeg": tf_data}
+    def floor():
+        def work(path):
+            data = Path(path).read_bytes()
+            decode_towards(data, path, SIZE, read_header(data))
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(work, paths))
+
+    return {
+        "ours": ours,
+        "keras image_dataset_from_directory": keras_reader,
+        "tf.data decode_jpeg": tf_data,
+        FLOOR: floor,
+    }
 
 
 def reading_rows(work, index, folder, dataset, required, repeats):
     times = timed(readers(index, folder, dataset), repeats)
     ours = times.pop("ours")
-    best = min(times, key=times.get)
+    best = min(times.keys() - {FLOOR}, key=times.get)
     return [
         [work, ours, peer, seconds, seconds / ours, required if peer == best else np.nan, len(index)]
         for peer, seconds in times.items()
@@ -183,7 +202,7 @@ def epoch_rows(folder, repeats, n=1200, size=112):
 
     def epoch(images):
         batches = Epoch(images, labels, 7, weights, quick.training, 1.0, 0, 0)
-        return lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)
+        return lambda: model.fit(batches.feed(), epochs=1, shuffle=False, verbose=0)
 
     times = timed({"ours": epoch(data.images), "arrays": epoch(in_memory)}, repeats)
     work = f"a training epoch of the quick network, {size} px"

@@ -10,15 +10,20 @@ import numpy as np
 
 
 def timed(works, repeats):
-    """Median seconds of functions, run in turn so that a busy machine is busy for all, after one warm-up."""
+    """Median seconds of functions, run in turn so that a busy machine is busy for all, after one warm-up.
+
+    What a function returns is let go of when its clock has stopped: TensorFlow often sleeps before it lets go of a
+    dataset (see `lib.training.Epoch.feed`), which is not what is measured.
+    """
     seconds = {name: [] for name in works}
     for work in works.values():
         work()
     for _ in range(repeats):
         for name, work in works.items():
             start = time.perf_counter()
-            work()
+            kept = work()
             seconds[name].append(time.perf_counter() - start)
+            del kept
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
