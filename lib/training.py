@@ -114,8 +114,8 @@ class Epoch(keras.utils.PyDataset):
         batches = tf.data.Dataset.from_generator(
             lambda: map(self.__getitem__, range(len(self))),
             output_signature=tuple(tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in self[0]),
-        )
-        return batches.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2).with_options(options)
+        ).apply(tf.data.experimental.assert_cardinality(len(self)))
+        return batches.prefetch(2).with_options(options)
 
 
 def train(
