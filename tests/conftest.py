@@ -1,4 +1,4 @@
-LONGEST = ["test_study.py", "test_training.py", "test_check_random.py"]
+LONGEST = ["test_study.py", "test_site.py", "test_training.py", "test_check_random.py"]
 
 
 def pytest_collection_modifyitems(items):
