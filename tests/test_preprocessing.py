@@ -327,6 +327,20 @@ def test_records_say_what_the_files_are(tmp_path: Path) -> None:
     assert records["content"].nunique() == len(files) - 1
 
 
+@pytest.mark.parametrize("row", range(9))
+def test_images_that_differ_in_one_pixel_have_another_content(tmp_path: Path, row: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    other = image.copy()
+    other[row, 3, 1] ^= 1
+    pictures = {"a": image, "same": image, "other": other, "same as other": other}
+    paths = [
+        write(tmp_path / "raw" / f"{name}.png", Image.fromarray(pixels)) for name, pixels in pictures.items()
+    ]
+    index = pd.DataFrame({"image_id": list(pictures), "path": list(map(str, paths)), "label": 0})
+    content = image_records(index, "ham10000", 32, tmp_path / "cache")["content"].tolist()
+    assert content[0] == content[1] != content[2] == content[3]
+
+
 KILLED = """
 import os, sys
 os.cpu_count = lambda: 2
