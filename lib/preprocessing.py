@@ -303,11 +303,15 @@ def _build(index: pd.DataFrame, size: int, contrast: str, folder: Path) -> None:
 
 
 def _told_apart(records: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The records with the digest of all pixels where that of a sample of them is another image's too."""
+    """The records with the digest of all pixels where a sample of them does not tell different images apart."""
     records = np.array(records)
-    _, same, counts = np.unique(records["content"], return_inverse=True, return_counts=True)
-    for row in np.flatnonzero((counts[same] > 1) & (records["content"] != b"")):
-        records["content"][row] = _digest(images[row])
+    content = pd.Series(records["content"])
+    alike = content[content.duplicated(keep=False) & (content != b"")]
+    for rows in alike.groupby(alike).indices.values():
+        rows = alike.index[rows]
+        whole = [_digest(images[row]) for row in rows]
+        if len(set(whole)) > 1:
+            records["content"][rows] = whole
     return records
 
 

@@ -30,8 +30,12 @@ BENCH = ROOT / "figures" / "bench"
 
 
 def results() -> list[Path]:
-    """The folders under `figures/` that hold a run's claims, those of original data before phantoms."""
+    """The folders under `figures/` that hold a run's claims, those of original data before phantoms.
+
+    Without what the tests leave there, which says nothing about the paper.
+    """
     folders = [path.parent.parent for path in (ROOT / "figures").glob("*/tables/claims.csv")]
+    folders = [folder for folder in folders if folder.name != "test"]
     return sorted(folders, key=lambda folder: ("phantom" in label(folder), folder.name))
 
 
