@@ -307,8 +307,7 @@ def _told_apart(records: np.ndarray, images: np.ndarray) -> np.ndarray:
     records = np.array(records)
     content = pd.Series(records["content"])
     alike = content[content.duplicated(keep=False) & (content != b"")]
-    for rows in alike.groupby(alike).indices.values():
-        rows = alike.index[rows]
+    for rows in alike.groupby(alike).groups.values():
         whole = [_digest(images[row]) for row in rows]
         if len(set(whole)) > 1:
             records["content"][rows] = whole

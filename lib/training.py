@@ -218,16 +218,21 @@ def _checkpoint(model, history, directory, best):
     with replacing(directory / CHECKPOINT.format(len(history))) as temporary:
         model.save(temporary)
     keep = {CHECKPOINT.format(len(history)), CHECKPOINT.format(best + 1)}
-    for path in directory.glob(CHECKPOINT.replace("{:04d}", "*")):
+    for path in _checkpoints(directory):
         if path.name not in keep:
             path.unlink()
 
 
 def _resume(directory) -> tuple[pd.DataFrame, keras.Model | None]:
     """The history and the model of the last finished epoch, or an empty history and no model."""
-    checkpoints = sorted(directory.glob(CHECKPOINT.replace("{:04d}", "*")))
+    checkpoints = _checkpoints(directory)
     if not checkpoints:
         return pd.DataFrame(columns=HISTORY), None
     epoch = int(checkpoints[-1].stem.split("-")[1])
     history = pd.read_csv(directory / "history.csv", float_precision="round_trip").iloc[:epoch]
     return history, keras.saving.load_model(checkpoints[-1])
+
+
+def _checkpoints(directory) -> list[Path]:
+    """The checkpoints that are there, the last epoch's last."""
+    return sorted(directory.glob(CHECKPOINT.replace("{:04d}", "*")))
