@@ -77,8 +77,7 @@ class Epoch(keras.utils.PyDataset):
     """The batches of one epoch, in an order that depends on (seed, epoch) alone, so that resuming is exact.
 
     `images` is uint8 (n, h, w, 3), possibly memory-mapped, and only the batch at hand is read. With
-    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch. Where several
-    devices train, the epoch leaves out the few images that they could not share evenly.
+    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch.
     """
 
     def __init__(self, images, labels, classes, weights, settings, fraction, seed, epoch):
@@ -110,11 +109,12 @@ class Epoch(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
+        shape, classes = self.images.shape[1:], self.classes
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = tf.data.Dataset.from_generator(
             lambda: map(self.__getitem__, range(len(self))),
-            output_signature=tuple(tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in self[0]),
+            output_signature=tuple(tf.TensorSpec([None, *rest]) for rest in (shape, [classes], [])),
         ).apply(tf.data.experimental.assert_cardinality(len(self)))
         return batches.prefetch(2).with_options(options)
 
@@ -172,6 +172,7 @@ def train(
         epoch = len(history)
         _seed_dropout(model, seed, epoch)
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
+        # Devices share a batch evenly: the epoch leaves out the few images over.
         batches.order = batches.order[: len(batches.order) // settings.devices * settings.devices]
         if adversarial:
             fitted = adversarial.epoch(batches, seed, epoch)
