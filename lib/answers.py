@@ -69,12 +69,56 @@ def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
             f"here in {'; '.join(off.values())}: there the variant is max-pooling and dropout, and says nothing about "
             "attention."
         )
-    gain = ", ".join(f"{value * maps / 49:.1%}" for value in gamma)
     return (
         f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on, but on need not be much: each of "
         f"the {maps} maps sums to 1 over its positions, so that of a feature map of 7 x 7 the branch passes on "
-        f"{gain} on average."
+        f"{gains(clean_accuracy, maps)} on average."
     )
+
+
+def gains(clean_accuracy: pd.DataFrame, maps: int) -> str:
+    """The share of a 7 x 7 feature map that each kept attention branch passes on, on average; "" if one is off."""
+    gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
+    return "" if (gamma <= 0).any() else ", ".join(f"{value * maps / 49:.1%}" for value in gamma)
+
+
+def sound(sanity: pd.DataFrame, label: str) -> str:
+    """What randomising all weights leaves of the maps (Adebayo et al. 2018); `sanity` as from `lib.why.summary.sanity`.
+
+    A map that stays much the same shows the image, not what was learnt. "" where nothing was randomised.
+    """
+    rows = sanity[sanity["against"].str.startswith("backbone, bottom") & sanity["mean"].notna()]
+    said = []
+    for (dataset, map_, variant), runs in rows.groupby(["dataset", "map", "variant"], sort=False):
+        if variant not in ("baseline", "attention"):
+            continue
+        numbers = ", ".join(
+            f"{r['mean']:.2f}"
+            + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.2f} to {r['ci_high']:.2f})")
+            for _, r in runs.iterrows()
+        )
+        name = "attention's own map" if map_ == "attention" else f"Grad-CAM of {variant}"
+        kept = (runs["mean"] > 0.5).sum()
+        verdict = f", more than half kept in {kept} of {len(runs)} run(s)" if kept else ""
+        said.append(f"{dataset}, {name} {numbers}{verdict}, n = {', '.join(map(str, runs['n']))}")
+    if not said:
+        return ""
+    return (
+        "Rank correlation of maps with those of the same network with all weights randomised, near 0 where a map "
+        f"shows what was learnt and not the image alone (Adebayo et al. 2018; {label}): {'; '.join(said)}."
+    )
+
+
+def by_kind(checks: pd.DataFrame) -> str:
+    """The checks of `lib.evaluation.trust_checks` counted, and those that failed by kind, in words."""
+    said = f"{checks['passed'].sum()} of {len(checks)} checks of the evaluation pass"
+    failures = []
+    for (dataset, kind), rows in checks.groupby(["dataset", "check"], sort=False):
+        wrong = rows[~rows["passed"]]
+        if len(wrong):
+            worst = f"at most {wrong['value'].max():.1%} of {wrong['n'].max()} images"
+            failures.append(f"{kind} ({dataset}) in {len(wrong)} of {len(rows)}, {worst}")
+    return f"{said}; of those that do not: {'; '.join(failures)}" if failures else said
 
 
 def difference(low: float, high: float) -> str:

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.statistics import MeanInterval, holm, mean_over_seeds, paired_difference, relative_change
+from lib.statistics import (
+    MeanInterval,
+    balanced_difference,
+    holm,
+    mean_over_seeds,
+    paired_difference,
+    relative_change,
+)
 
 TYPICAL = 0.10
 """Typical budgets are those at which the baseline keeps this robust accuracy, extreme ones those below it.
@@ -39,7 +46,22 @@ CLAIMS = {
         "not said",
     ),
     "S2": ("part of C6 that is due to the attention within its head", "not said"),
+    "S3": (
+        "attention's change of robust accuracy in typical scenarios, every class weighing the same",
+        "not said",
+    ),
 }
+
+ABOUT_ATTENTION = ("C1", "C2", "C3", "C6", "S1", "S2", "S3")
+"""Claims that cannot be judged where the attention branch is off."""
+
+PAIR = "in this pair of networks"
+"""What a verdict from one training run of each variant is about."""
+
+ONE_RUN = (
+    "With one training run of each variant no claim is reproduced or not: an interval without 0 is then over images "
+    "alone and says that this pair of networks differs, as two runs of one network may."
+)
 
 RULES = {
     "C1": "Relative change of robust accuracy, averaged over the typical budgets. Reproduced if its 95 % interval "
@@ -67,6 +89,10 @@ RULES = {
     "S2": "The same as C6, attention minus `pooling`, which has the attentive head without the attention. Due to the "
     "attention if its 95 % interval excludes 0, else no difference seen. (Not a claim of the paper: C6 alone would "
     "give attention what max-pooling does.)",
+    "S3": "Difference of robust accuracy in points, averaged over the typical budgets within each class and then over "
+    "the classes. Higher if its 95 % interval lies above 0, lower if below, else no difference seen. (Not a claim of "
+    "the paper, whose accuracy is mostly that of the most frequent class. With few images in a class the interval is "
+    "a lower bound of the uncertainty.)",
 }
 
 
@@ -86,9 +112,9 @@ def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logi
     """Attention against baseline at every budget of one attack.
 
     Returns one row per data set and epsilon: dataset, epsilon, n, seeds, baseline, attention (robust accuracies),
-    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test), p_holm (the same,
-    adjusted by Holm for all rows of the table), percent, percent_low, percent_high (relative change) and regime
-    (typical or extreme).
+    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test; NaN with several
+    training runs), p_holm (the same, adjusted by Holm for all rows of the table), percent, percent_low, percent_high
+    (relative change) and regime (typical or extreme).
     """
     here = under(outcomes, attack, norm, through)
     rows = []
@@ -194,9 +220,11 @@ def ledger(
             _stopping(histories[histories["dataset"] == dataset], protocol) | {"dataset": dataset},
             _gradcam(shifts[shifts["dataset"] == dataset]) | {"dataset": dataset},
             _gradcam(shifts[shifts["dataset"] == dataset], "pooling") | {"dataset": dataset},
+            _balanced(attacked, here) | {"dataset": dataset},
         ]
     for row in rows:
-        if row["claim"] in ("C1", "C2", "C3", "C6", "S1", "S2") and row["dataset"] in (inactive or {}):
+        row["verdict"] = in_one_pair(row["verdict"], row.get("seeds"))
+        if row["claim"] in ABOUT_ATTENTION and row["dataset"] in (inactive or {}):
             runs = inactive[row["dataset"]]
             row["verdict"] = f"{UNTESTABLE}: the attention branch is off in {runs}, gamma <= 0 ({label})"
         elif row["verdict"].startswith(("not tested", UNTESTABLE)):
@@ -229,6 +257,23 @@ def ledger(
     ]
     order = table["claim"].rank(method="first").sort_values().index
     return table.reindex(columns=columns).loc[order].reset_index(drop=True)
+
+
+def in_one_pair(verdict: str, seeds) -> str:
+    """A verdict as one training run of each variant allows it: of this pair of networks, not of the claim.
+
+    With one run the interval is over images; two runs of the same network differ as well, by how much it cannot say.
+    """
+    settled = {
+        "reproduced": "as claimed",
+        "not reproduced": "against the claim",
+        "gain overstated through the softmax": "gain overstated through the softmax",
+        "gain understated through the softmax": "gain understated through the softmax",
+        "due to the attention": "differs",
+        "higher": "higher",
+        "lower": "lower",
+    }
+    return f"{settled[verdict]} {PAIR}" if seeds == 1 and verdict in settled else verdict
 
 
 def _verdict(low: float, high: float, above: float = 0.0, below: float = 0.0) -> str:
@@ -268,6 +313,21 @@ def _extreme(attacked, curve):
     }  # fmt: skip
 
 
+def _balanced(attacked, curve):
+    epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
+    row = {"claim": "S3", "unit": "points"}
+    if epsilons.empty:
+        return row | {"verdict": UNTESTABLE}
+    shares = _share_survived(attacked, epsilons)
+    labels = attacked.groupby("image_id")["label"].first()  # by image_id, as in the matrices of shares
+    change = balanced_difference(*shares, labels.to_numpy())
+    return row | {
+        "ours": 100 * change.mean, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
+        "n": change.n, "seeds": len(shares[0]),
+        "verdict": "higher" if change.low > 0 else "lower" if change.high < 0 else "no difference seen",
+    }  # fmt: skip
+
+
 def _softmax(outcomes, curve, headline):
     epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
     row = {"claim": "S1", "unit": "points", "verdict": UNTESTABLE}
@@ -280,9 +340,10 @@ def _softmax(outcomes, curve, headline):
     logits, softmax = (
         _share_survived(shared[shared["through"] == through], epsilons) for through in ("logits", "softmax")
     )
-    # Differences of shares lie in [-1, 1], the bootstrap takes shares: halved, and doubled again.
+    # Differences of shares lie in [-1, 1], the bootstrap takes shares: halved, and doubled again, and with them the
+    # difference of 1 that the two made-up images have.
     hidden = [(1 + through - true) / 2 for through, true in zip(softmax, logits, strict=True)]
-    change = paired_difference(*hidden)
+    change = paired_difference(*hidden, step=0.5)
     words = {
         "reproduced": "gain overstated through the softmax",
         "not reproduced": "gain understated through the softmax",

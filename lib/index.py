@@ -141,6 +141,16 @@ TABLES = {
         "Per image, attack and budget whether the network stood: what the robust accuracies are computed from.",
         "none",
     ),
+    "predictions": Entry(
+        "Predictions",
+        "Per image of the clean test split the answer and its confidence: what the clean accuracies are computed from.",
+        "none",
+    ),
+    "shifts": Entry(
+        "Map shifts",
+        "Per image how far each map moves under attack: what the agreement of maps and C6 are computed from.",
+        "none",
+    ),
     "why_density": Entry(
         "Energy in the lesion",
         "Energy of perturbations and input gradients in a region, relative to an even spread, with 95 % intervals.",
@@ -242,6 +252,10 @@ def entry(known: dict[str, Entry], name: str) -> Entry:
     return known[name]
 
 
+PER_IMAGE = {"outcomes": "robust_accuracy", "predictions": "clean_accuracy", "shifts": "gradcam_shift"}
+"""Tables of images, and the table computed from each, which has the record of the run."""
+
+
 @cache
 def _code_cells():
     cells = []
@@ -260,7 +274,7 @@ def made_by(name: str, kind: str) -> tuple[Path, str]:
     """
     patterns = {
         "figure": rf'figures\.save\(\s*\w+,\s*(out|study\.figures) / "{name}"',
-        "table": rf'results\["{name}"\] =|^ +"{name}": \(|"{name}\.csv\.gz"',
+        "table": rf'results\["{name}"\] =|^ +"{name}": \(|"{name}\.csv\.gz":',
     }
     for path, cell in _code_cells():
         if re.search(patterns[kind], cell.source, re.MULTILINE):
@@ -282,8 +296,7 @@ def _made(folder, name, kind):
 
 def _run(path, folder):
     """One line on the run that an artifact is from, and the link to the whole record."""
-    if path.name == "outcomes":  # which the robust accuracies are computed from
-        path = path.with_name("robust_accuracy")
+    path = path.with_name(PER_IMAGE.get(path.name, path.name))
     record = artifacts.read_provenance(path)
     if not record:
         return (

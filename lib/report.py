@@ -8,7 +8,7 @@ import jinja2
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, artifacts, links
+from lib import ROOT, StudyError, answers, artifacts, links
 from lib.claims import TYPICAL, printed, under
 from lib.curves import ATTACK_TITLES
 from lib.datasets import DATASETS
@@ -140,20 +140,12 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"{100 * rows['majority'].iloc[0]:.1f} %"
         for dataset, rows in here.groupby("dataset", sort=False)
     )
-    checks = tables["trust"]
-    failed = checks[~checks["passed"]]
-    trusted = f"{checks['passed'].sum()} of {len(checks)} checks of the evaluation pass"
-    if len(failed):
-        trusted += "; those that do not: " + "; ".join(
-            f"{r['check']} ({r['dataset']}, {r['variant']}, {r['value']:.1%} of {r['n']} images)"
-            for _, r in failed.iterrows()
-        )
     data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
     departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
     headline = profile.evaluation.headline
     parts = [
         f"From profile `{profile.profile}`: {data}. Intervals are 95 %.{departures}",
-        "\n".join(f"- {sentence}" for sentence in _found(tables, headline)),
+        "\n".join(f"- {sentence}" for sentence in _found(tables, profile)),
         "<details><summary>Claims and tables</summary>",
         "**The claims**, each with a verdict by the rule that stands beside it in "
         f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
@@ -165,8 +157,9 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         robust.astype(str).to_markdown(index=False, disable_numparse=True),
         "A constant answer, the most frequent class, would be right on this share of the test split and of the "
         f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
-        f"**Trust**: {trusted}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
-        f"{profile.evaluation.trust_epsilon:g}; all are in [`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
+        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}` at a "
+        f"budget of {profile.evaluation.trust_epsilon:g}; all are in "
+        f"[`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
     return "\n\n".join([*parts, "</details>"])
 
@@ -176,8 +169,15 @@ PARAGRAPH = """\
 against the baseline{% if off %}, though not by attention, whose branch is off{% endif %}; relative, by {{ relative }}
 %, where the paper reports {{ paper }}. That is the average over the budgets at which the baseline keeps at least
 {{ typical }}, all of them {{ largest }} gray levels or less; n = {{ n }} test images, {{ runs }} of each network.
-{% if beside %}Against the same head without attention: {{ beside }} points. {% endif %}Clean accuracy: {{ clean }}
-points, n = {{ n_clean }}. {{ standing }}"""
+{% for isolates, change in beside %}Against {{ isolates }}: {{ change }} points. {% endfor %}
+{%- if balanced %}With every class weighing the same: {{ balanced }} points. {% endif %}Clean accuracy: {{ clean }}
+points, n = {{ n_clean }}. {{ standing }}{% if gain %} What is tested is a weak signal: with gamma as it was learnt
+the branch passes on {{ gain }} of the feature map on average.{% endif %}"""
+
+CONTROLS = {
+    "pooling": "the same head with the features themselves in attention's place",
+    "frozen": "the same block with gamma held at 0",
+}
 
 
 def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
@@ -192,6 +192,7 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     attack = profile.evaluation.named(profile.evaluation.headline)
     numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
     ledger, paragraphs = tables["claims"].set_index(["claim", "dataset"]), []
+    clean_models = tables["clean_accuracy"]
     for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
         rows = rows.set_index("against")
         row, relative, clean = rows.loc["baseline"], ledger.loc[("C1", dataset)], ledger.loc[("C3", dataset)]
@@ -208,7 +209,18 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             largest=row["epsilons"].split()[-1],
             n=row["n"],
             runs=f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run",
-            beside=change(rows.loc["pooling"]) if "pooling" in rows.index else "",
+            beside=[
+                (
+                    f"{words}{'' if rows.loc[name, 'seeds'] > 1 else ' (one training run)'}",
+                    change(rows.loc[name]),
+                )
+                for name, words in CONTROLS.items()
+                if name in rows.index
+            ],
+            balanced=change(ledger.loc[("S3", dataset)], "ours") if ("S3", dataset) in ledger.index else "",
+            gain=answers.gains(
+                clean_models[clean_models["dataset"] == dataset], profile.model.attention_maps
+            ),
             clean=change(clean, "ours"),
             n_clean=f"{clean['n']:.0f}",
             standing=_standing(tables, dataset),
@@ -225,14 +237,15 @@ def _standing(tables, dataset) -> str:
     if fallen.empty:
         return f"Some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
     return (
-        f"From {fallen['epsilon'].min():g} gray levels on, less than {100 * FALLEN:.0f} % of the "
-        f"{rows['n'].iloc[0]} images stand in either network."
+        f"From {fallen['epsilon'].min():g} gray levels on, each of the two networks keeps less than "
+        f"{100 * FALLEN:.0f} % of the {rows['n'].iloc[0]} images"
+        + (", on average over its training runs." if rows["seeds"].iloc[0] > 1 else ".")
     )
 
 
-def _found(tables, headline) -> list[str]:
+def _found(tables, profile) -> list[str]:
     """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
-    comparison = tables["comparison"]
+    comparison, clean, headline = tables["comparison"], tables["clean_accuracy"], profile.evaluation.headline
     sentences = [*tables.get("why_findings", {"sentence": []})["sentence"]]
     if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
         attributed = tables["why_attribution"]
@@ -240,7 +253,13 @@ def _found(tables, headline) -> list[str]:
     sentences += [
         f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
     ]
-    return sentences
+    sentences += [
+        f"{name}: {answers.branch(rows, profile.model.attention_maps)}"
+        for name, rows in clean.groupby("dataset", sort=False)
+    ]
+    if "why_sanity" in tables:
+        sentences.append(answers.sound(tables["why_sanity"], profile.label))
+    return [sentence for sentence in sentences if sentence]
 
 
 def write_readme(profile: Profile) -> None:

@@ -96,7 +96,7 @@ def accuracy_over_seeds(correct) -> Interval:
     return Interval(float(correct.mean()), float(low), float(high))
 
 
-def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
+def paired_difference(baseline, attention, seed: int = 0, step: float = 1.0) -> PairedDifference:
     """Difference of two variants' accuracies on the same images, attention minus baseline.
 
     `baseline`, `attention`: shape (images,) or (seeds, images), row i of both from the same seed; bool, or
@@ -107,29 +107,52 @@ def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
     their spread is itself poorly known, for which the interval is widened (`_widening`). It contains the
     Laplace adjustment of Bonett and Price (2012): two images more, on one of which only the baseline and on
     the other only attention is right. Without it two variants that agree on every image would get an
-    interval of zero width.
+    interval of zero width. `step`: by how much the variants differ on these two; below 1 where the inputs are
+    scaled so that an outcome is worth less than 1.
 
-    `p_value`: McNemar's exact test. With several seeds an image counts for the variant that is right in
-    more of them (an exact sign test over images, the same as McNemar's for one seed); it is about these
-    trained models, not about seeds. `first_better`, `second_better`: the two counts of the test.
+    `p_value`: McNemar's exact test; by the share survived where outcomes are shares, a sign test. NaN with
+    several seeds, where a test over images would ignore that training runs differ. `first_better`,
+    `second_better`: the images on which each variant is right in more runs, which are the counts of the test.
     Raises StudyError for shapes that differ, empty input and values outside [0, 1].
     """
     baseline, attention = _pair(baseline, attention)
-    first, second = _resample(baseline, attention, seed)
+    first, second = _resample(baseline, attention, seed, step)
     low, high = np.quantile(second - first, TAILS)
     lead = np.round((attention - baseline).sum(axis=0), 9)  # shares that are equal but for rounding
     first_better, second_better = int((lead < 0).sum()), int((lead > 0).sum())
+    one = len(baseline) == 1
     return PairedDifference(
         float(attention.mean() - baseline.mean()),
         float(low),
         float(high),
-        float(mcnemar([[0, first_better], [second_better, 0]], exact=True).pvalue),
+        float(mcnemar([[0, first_better], [second_better, 0]], exact=True).pvalue) if one else np.nan,
         first_better,
         second_better,
         baseline.shape[1],
         baseline.shape[0],
         _covers(baseline),
     )
+
+
+def balanced_difference(baseline, attention, labels) -> MeanInterval:
+    """Difference of two variants' balanced accuracies on the same images: the mean over classes of each class's own.
+
+    `baseline`, `attention`: as in `paired_difference`; `labels`: int, (images,). Student's t on the sum of the
+    variances by images within each class and by seeds, with the degrees of freedom of Satterthwaite (1946). A class
+    on whose images both agree adds no variance: with few images in a class read the interval as a lower bound.
+    Raises StudyError for shapes that do not fit, empty input and values outside [0, 1].
+    """
+    baseline, attention = _pair(baseline, attention)
+    labels = np.asarray(labels)
+    if labels.shape != baseline.shape[1:]:
+        raise StudyError(f"labels {labels.shape} do not fit outcomes {baseline.shape}.")
+    classes = [(attention - baseline)[:, labels == label] for label in np.unique(labels)]
+    by_seed = np.mean([change.mean(axis=1) for change in classes], axis=0)
+    parts = [(by_seed, 1.0), *((change.mean(axis=0), 1 / len(classes)) for change in classes)]
+    variances, freedom = _sum_of_variances([(share**2 * v.var() / v.size, v.size) for v, share in parts])
+    half = t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
+    mean = float(by_seed.mean())
+    return MeanInterval(mean, float(mean - half), float(mean + half), labels.size, 0)
 
 
 def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
@@ -229,9 +252,10 @@ def mean_interval(values, seed: int = 0) -> MeanInterval:
 
 
 def mean_over_seeds(values) -> MeanInterval:
-    """Mean of values of several training runs on the same images, with a 95 % interval over images and runs.
+    """Mean of the means of several training runs, with a 95 % interval over images and runs.
 
-    `values`: float, (seeds, images); NaN is left out, and an image is counted (`n`) if any seed has a value.
+    `values`: float, (seeds, images), the same image in a column; NaN where a run has no value for it. An image is
+    counted (`n`) if any run has a value. Each run weighs the same, however many values it has.
     One seed: `mean_interval`. Several: Student's t on the sum of the variances of the means over seeds and over
     images, with the degrees of freedom of Satterthwaite (1946).
     """
@@ -241,20 +265,23 @@ def mean_over_seeds(values) -> MeanInterval:
         return mean_interval(values)
     known = values[:, ~np.isnan(values).all(axis=0)]
     variances, freedom = _variances_of_mean(known)
-    mean, half = np.nanmean(known, axis=0).mean(), t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
+    mean, half = np.nanmean(known, axis=1).mean(), t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
     n = known.shape[1]
     return MeanInterval(float(mean), float(mean - half), float(mean + half), n, values.shape[1] - n)
 
 
 def holm(p_values) -> np.ndarray:
-    """Holm's (1979) adjusted p-values for several tests, float, in the order given.
+    """Holm's (1979) adjusted p-values for several tests, float, in the order given; NaN, no test, stays NaN.
 
-    Raises StudyError for a value that is NaN or outside [0, 1].
+    Raises StudyError for a value outside [0, 1].
     """
-    p_values = np.asarray(p_values, float)
-    if not ((p_values >= 0) & (p_values <= 1)).all():
-        raise StudyError("p-values must lie in [0, 1]; leave out tests that could not be done.")
-    return multipletests(p_values, method="holm")[1] if p_values.size else p_values
+    adjusted = np.array(p_values, float)
+    done = ~np.isnan(adjusted)
+    if not ((adjusted[done] >= 0) & (adjusted[done] <= 1)).all():
+        raise StudyError("p-values must lie in [0, 1].")
+    if done.any():
+        adjusted[done] = multipletests(adjusted[done], method="holm")[1]
+    return adjusted
 
 
 def _outcomes(values, name: str) -> np.ndarray:
@@ -285,7 +312,7 @@ def _percent(first, second):
         return 100 * (np.float64(second) / first - 1)
 
 
-def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _resample(first, second, seed: int, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies of two variants in bootstrap resamples, each of shape (PAIRED_RESAMPLES,).
 
     Images are drawn with all their outcomes, seeds with all their images, crossed (Owen 2007, "The
@@ -295,7 +322,7 @@ def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
     rng = np.random.default_rng(seed)
     seeds, images = first.shape
-    extra = np.tile([1.0, 0.0], (seeds, 1))
+    extra = np.tile([0.5 + step / 2, 0.5 - step / 2], (seeds, 1))
     outcomes = np.vstack([np.hstack([first, extra]), np.hstack([second, 1 - extra])])
     # Images with the same outcomes are interchangeable: drawing how often each pattern occurs has the same
     # distribution as drawing images, and costs the same for any number of images.
@@ -323,17 +350,24 @@ def _widening(values: np.ndarray) -> float:
 
 
 def _variances_of_mean(values) -> tuple[tuple[float, float], float]:
-    """Variance of the mean over (seeds, images) by seeds and by images, and the degrees of freedom of their sum.
+    """Variance of the mean of the seeds' means, by seeds and by images, and the degrees of freedom of their sum.
 
-    NaN is left out. What differs from seed to seed and image to image is in both, which errs on the wide side.
+    `values`: (seeds, images), NaN where a seed has none. What differs from seed to seed and image to image is in
+    both, which errs on the wide side.
     """
-    variances, terms = [], []
-    for axis in (1, 0):
-        means = np.nanmean(values, axis=axis)
-        variance = means.var(ddof=1) / means.size if means.size > 1 else 0.0
-        variances.append(variance)
-        terms.append(variance**2 / (means.size - 1) if means.size > 1 else 0.0)
-    return tuple(variances), sum(variances) ** 2 / sum(terms) if sum(terms) else np.inf
+    means = np.nanmean(values, axis=1)
+    weight = 1 / (means.size * (~np.isnan(values)).sum(axis=1))  # of each value of a seed
+    shares = np.nansum(
+        (values - means[:, None]) * weight[:, None], axis=0
+    )  # of each image in the mean's error
+    return _sum_of_variances([(means.var() / means.size, means.size), ((shares**2).sum(), shares.size)])
+
+
+def _sum_of_variances(parts) -> tuple[tuple[float, ...], float]:
+    """Unbiased variances from pairs of (biased variance, values it is of), and the degrees of freedom of their sum."""
+    variances = tuple(float(variance * n / (n - 1)) if n > 1 else 0.0 for variance, n in parts)
+    terms = sum(v**2 / (n - 1) for v, (_, n) in zip(variances, parts, strict=True) if n > 1)
+    return variances, sum(variances) ** 2 / terms if terms else np.inf
 
 
 def _weighted_auc(positive, scores, weights) -> np.ndarray:

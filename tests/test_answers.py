@@ -83,3 +83,41 @@ def test_readable_tables_name_attacks_as_the_figures_do():
     table = answers.readable(pd.DataFrame({"attack": ["mi_fgsm"], "ci_low": [0.12345], "p_holm": [1.0]}))
     assert list(table.columns) == ["attack", "95 % from", "p (Holm, all rows)"]
     assert table.iloc[0].tolist() == ["MI-FGSM", "0.123", "1"]
+
+
+def test_checks_are_counted_by_kind_so_that_many_that_pass_hide_none():
+    rows = [("d", v, s, "transfer", True, 0.0, 60) for v in ("baseline", "attention") for s in range(3)]
+    rows += [("d", "baseline", s, "other loss", s == 2, 0.05 * (s == 1) + 0.01, 60) for s in range(3)]
+    checks = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "check", "passed", "value", "n"])
+    said = answers.by_kind(checks)
+    assert said.startswith("7 of 9 checks of the evaluation pass; ")
+    assert said.endswith("other loss (d) in 2 of 3, at most 6.0% of 60 images")
+    assert answers.by_kind(checks[checks["passed"]]) == "7 of 7 checks of the evaluation pass"
+
+
+def test_maps_that_randomising_leaves_as_they_are_are_named():
+    rows = [
+        ("d", "attention", seed, "attention", "backbone, bottom", 10, mean)
+        for seed, mean in ((0, 0.1), (1, 0.7))
+    ]
+    rows += [
+        ("d", "baseline", 0, "gradcam", "backbone, bottom", 9, -0.02),
+        ("d", "baseline", 0, "gradcam", "logits", 9, 1),
+    ]
+    sanity = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "map", "against", "n", "mean"])
+    said = answers.sound(
+        sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data"
+    )
+    assert (
+        "d, attention's own map 0.10 (0.00 to 0.20), 0.70 (0.60 to 0.80), more than half kept in 1 of 2 run(s)"
+        in said
+    )
+    assert "d, Grad-CAM of baseline -0.02 (-0.12 to 0.08), n = 9." in said
+    assert "phantom data" in said
+    assert answers.sound(sanity.iloc[:0].assign(ci_low=0.0, ci_high=0.0), "phantom data") == ""
+
+
+def test_what_the_branch_passes_on_is_gamma_times_the_mean_of_its_maps():
+    clean = pd.DataFrame({"variant": ["baseline", "attention", "attention"], "gamma": [None, 0.049, 0.098]})
+    assert answers.gains(clean, 16) == "1.6%, 3.2%"
+    assert answers.gains(clean.assign(gamma=[None, 0.049, -0.1]), 16) == ""

@@ -8,15 +8,20 @@ from lib import claims
 HEADLINE = ("pgd", "linf", "logits")
 
 
-def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=(0,), attack=HEADLINE):
+RUNS = (0, 1, 2)
+
+
+def outcomes(baseline, attention, epsilons=(0, 1, 4), n=200, seeds=RUNS, attack=HEADLINE):
     """The first share * n images stand at each epsilon."""
     rows = []
     for variant, shares in (("baseline", baseline), ("attention", attention)):
         for seed in seeds:
             for epsilon, share in zip(epsilons, shares, strict=True):
                 for i in range(n):
-                    rows.append(("d", variant, seed, f"i{i:03d}", *attack, epsilon, i < round(share * n)))
-    columns = ["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"]
+                    correct = i < round(share * n)
+                    rows.append(("d", variant, seed, f"i{i:03d}", i % 2, *attack, epsilon, correct))
+    keys = ["dataset", "variant", "seed", "image_id", "label", "attack", "norm", "through", "epsilon"]
+    columns = [*keys, "correct"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -26,10 +31,12 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=None)
         [("d", v, 0, e + 1) for v in ("baseline", "attention") for e in range(epochs)],
         columns=["dataset", "variant", "seed", "epoch"],
     )
-    wobble = np.random.default_rng(0).normal(0, 0.05, (2, 30))
+    seeds = table["seed"].unique()
+    wobble = np.random.default_rng(0).normal(0, 0.05, (2, len(seeds), 30))
     shifts = pd.DataFrame(
-        [("d", v, 0, f"i{i}", "gradcam", mean + wobble[k, i])
-         for k, (v, mean) in enumerate(zip(("baseline", "attention"), shift, strict=True)) for i in range(30)],
+        [("d", v, seed, f"i{i}", "gradcam", mean + wobble[k, seed, i])
+         for k, (v, mean) in enumerate(zip(("baseline", "attention"), shift, strict=True))
+         for seed in seeds for i in range(30)],
         columns=["dataset", "variant", "seed", "image_id", "map", "rank_correlation"],
     )  # fmt: skip
     result = claims.ledger(
@@ -48,7 +55,7 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=None)
 
 def test_every_claim_is_there_with_its_rule_and_the_paper_s_value():
     table = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05)))
-    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "S1", "S2"]
+    assert list(table.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "S1", "S2", "S3"]
     assert table["rule"].notna().all()
     assert table.loc["C2", "paper"] == "up to +2700 % (relative)"
     on_data = table.drop(index="C4")
@@ -88,7 +95,7 @@ def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
 def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
     gain = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
     table = ledger(gain, shift=(0.2, 0.7), inactive={"d": "1 of 1 runs"})
-    for claim in ("C1", "C2", "C3", "C6", "S1"):
+    for claim in ("C1", "C2", "C3", "C6", "S1", "S3"):
         assert table.loc[claim, "verdict"].startswith(
             "not testable on this data: the attention branch is off"
         )
@@ -153,15 +160,51 @@ def test_what_max_pooling_does_to_grad_cam_is_not_due_to_attention():
     assert claims._gradcam(wobbly)["verdict"] == "inconclusive"
 
 
-def test_a_verdict_from_one_training_run_says_so():
-    one = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)))
+def test_one_training_run_settles_no_claim():
+    one = ledger(outcomes((0.9, 0.4, 0.05), (0.95, 0.6, 0.30), seeds=(0,)), shift=(0.2, 0.7))
+    for claim, verdict in (
+        ("C1", "as claimed"),
+        ("C2", "as claimed"),
+        ("C6", "as claimed"),
+        ("S3", "higher"),
+    ):
+        assert one.loc[claim, "verdict"].startswith(f"{verdict} in this pair of networks (")
     assert "one training run" in one.loc["C1", "verdict"]
-    three = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30), seeds=(0, 1, 2)))
+    loss = ledger(outcomes((0.9, 0.6, 0.05), (0.6, 0.4, 0.0), seeds=(0,)))
+    assert loss.loc["C1", "verdict"].startswith("against the claim in this pair of networks")
+    three = ledger(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)))
+    assert "pair" not in " ".join(three["verdict"])
     assert "one training run" not in three.loc["C1", "verdict"]
 
 
+def test_balanced_change_weighs_a_rare_class_as_much_as_a_frequent_one():
+    """In the frequent class all stand either way; of ten images of the rare class attention keeps half."""
+    table = outcomes((1, 1, 0), (1, 1, 0), n=100)
+    rare = table["image_id"] >= "i090"
+    table["label"] = rare.astype(int)
+    fallen = (
+        rare & (table["image_id"] >= "i095") & (table["epsilon"] == 1) & (table["variant"] == "attention")
+    )
+    table.loc[fallen, "correct"] = False
+    found = ledger(table)
+    assert found.loc["S3", "ours"] == pytest.approx(-25)
+    assert found.loc["S3", "verdict"].startswith("lower")
+    assert found.loc["C1", "ours"] == pytest.approx(-5)
+
+
+def test_routes_that_agree_have_the_interval_of_a_plain_difference():
+    """The two made-up images of S1 differ by one outcome, as those of any difference do."""
+    logits = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
+    found = ledger(pd.concat([logits, logits.assign(through="softmax")]))
+    plain = claims.compare(logits, *HEADLINE).iloc[0]
+    assert found.loc["S1", "ours"] == 0
+    assert found.loc["S1", "ci_high"] == pytest.approx(100 * plain["ci_high"], rel=0.05)
+
+
 def test_compare_is_paired_and_splits_regimes_at_ten_percent():
-    table = claims.compare(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30)), *HEADLINE).set_index("epsilon")
+    both = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
+    assert claims.compare(both, *HEADLINE)[["p_value", "p_holm"]].isna().all(axis=None)  # runs differ as well
+    table = claims.compare(both[both["seed"] == 0], *HEADLINE).set_index("epsilon")
     assert list(table.index) == [1, 4]
     assert list(table["regime"]) == ["typical", "extreme"]
     assert table.loc[1, "difference"] == pytest.approx(0.2)

@@ -11,6 +11,7 @@ from lib import StudyError, statistics
 from lib.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,
+    balanced_difference,
     holm,
     macro_auc,
     mean_interval,
@@ -63,7 +64,8 @@ def test_paired_difference_agrees_with_closed_forms(cells):
 def test_agreement_on_every_image_is_no_certainty(correct, seeds):
     same = np.full((seeds, 200), correct)
     result = paired_difference(same, same)
-    assert (result.difference, result.p_value) == (0, 1)
+    assert result.difference == 0
+    assert result.p_value == 1 if seeds == 1 else np.isnan(result.p_value)
     assert result.high == pytest.approx(3 / 200, rel=0.1)  # the rule of three
     assert result.low == pytest.approx(-result.high)
 
@@ -74,7 +76,8 @@ def test_copies_of_a_seed_add_no_information():
     three = paired_difference(np.tile(first, (3, 1)), np.tile(second, (3, 1)))
     assert three[:1] == one[:1]
     assert three[1:3] == pytest.approx(one[1:3], abs=0.006)
-    assert three[3:6] == one[3:6]
+    assert three[4:6] == one[4:6]
+    assert np.isnan(three.p_value), "McNemar's test knows of images alone"
     assert three.covers == "images and seeds"
 
 
@@ -107,13 +110,20 @@ def test_variance_over_seeds_is_unbiased_and_the_interval_student_s(monkeypatch)
 def test_intervals_over_few_training_runs_cover_the_truth():
     """Three runs that differ by chance as much as their images make them: Student's quantiles are needed."""
     rng = np.random.default_rng(0)
-    hits, repetitions = np.zeros(2), 200
+    hits, repetitions = np.zeros(4), 200
+    classes = np.repeat([0, 1, 2], [100, 40, 10])
     for repetition in range(repetitions):
         run, image = rng.normal(0, 0.1, (2, 3, 1)), rng.normal(0, 0.2, (1, 1, 150))
         right = rng.random((2, 3, 150)) < np.clip(0.5 + run + image, 0, 1)
-        difference = paired_difference(*right, seed=repetition)
-        mean = mean_over_seeds(rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, 40) + rng.normal(0, 1, (3, 40)))
-        hits += [difference.low <= 0 <= difference.high, mean.low <= 0 <= mean.high]
+        values = rng.normal(0, 0.3, (3, 1)) + rng.normal(0, 1, 40) + rng.normal(0, 1, (3, 40))
+        some = np.where(rng.random(values.shape) < [[0.9], [0.5], [0.7]], values, np.nan)
+        found = (
+            paired_difference(*right, seed=repetition),
+            balanced_difference(*right, classes),
+            mean_over_seeds(values),
+            mean_over_seeds(some),
+        )
+        hits += [interval.low <= 0 <= interval.high for interval in found]
     assert (hits / repetitions > 0.92).all()
 
 
@@ -126,6 +136,9 @@ def test_the_mean_over_runs_has_student_s_interval_where_only_runs_or_only_image
     expected = stats.t.interval(0.95, 49, images.mean(), stats.sem(images))
     np.testing.assert_allclose(mean_over_seeds(np.tile(images, (3, 1)))[1:3], expected)
     assert mean_over_seeds(images) == mean_interval(images)
+    some = runs.copy()
+    some[0, 1:] = np.nan  # a run weighs the same however many images it has
+    assert mean_over_seeds(some).mean == pytest.approx(7 / 3)
     gaps = runs.copy()
     gaps[0, 0] = gaps[:, 1] = np.nan
     assert (mean_over_seeds(gaps).n, mean_over_seeds(gaps).undefined) == (49, 1)
@@ -312,7 +325,8 @@ def test_mean_interval_of_next_to_nothing():
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
     assert holm([]).shape == (0,)
-    for bad in ([0.1, np.nan], [1.2]):
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04, 0.03]), [0.03, np.nan, 0.06, 0.06])
+    for bad in ([0.1, -0.1], [1.2]):
         with pytest.raises(StudyError):
             holm(bad)
 
@@ -333,3 +347,18 @@ def test_accuracy_over_seeds_covers_the_spread_of_training_runs():
     # identical runs hold no more than one: about the normal interval of one run
     share = runs[1].mean()
     assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.1)
+
+
+def test_balanced_difference_is_that_of_the_balanced_accuracies():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [60, 20, 5])
+    first, second = rng.integers(0, 3, (2, len(labels)))
+    change = balanced_difference(first == labels, second == labels, labels)
+    expected = balanced_accuracy_score(labels, second) - balanced_accuracy_score(labels, first)
+    assert change.mean == pytest.approx(expected)
+    one_class = balanced_difference(first == labels, second == labels, np.zeros(len(labels), int))
+    by_image = (second == labels).astype(float) - (first == labels)
+    expected = stats.t.interval(0.95, len(labels) - 1, by_image.mean(), stats.sem(by_image))
+    np.testing.assert_allclose(one_class[1:3], expected)
+    with pytest.raises(StudyError):
+        balanced_difference(first == labels, second == labels, labels[1:])

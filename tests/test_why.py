@@ -379,8 +379,8 @@ def test_densities_and_the_three_sentences():
     found = conclusions.findings(attributed, ratios, density, change, {"ham10000": "HAM10000 phantoms"})
     robust, mechanism, place = found["sentence"]
     assert "HAM10000 phantoms +30.0 (" in robust
-    assert robust.endswith("n = 40: higher.")
-    assert "farther, by a larger margin and by a flatter slope" in mechanism
+    assert robust.endswith("n = 40: higher in this pair of networks.")
+    assert "farther, by a larger margin and by a flatter slope, in this pair of networks" in mechanism
     assert "3.00 against 2.00 times" in place
     assert "denser in the lesion" in place
 

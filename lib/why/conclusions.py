@@ -6,14 +6,14 @@ change, and "no difference seen" otherwise.
 
 import pandas as pd
 
-from lib.claims import under
+from lib.claims import PAIR, under
 from lib.statistics import holm, paired_difference
 from lib.why import summary
 from lib.why.summary import MEASURES, paired, typical
 
 ISOLATES = {
     "baseline": "the whole attentive head",
-    "pooling": "attention, in the same head",
+    "pooling": "attention, against the features themselves in its place",
     "frozen": "attention, against the same block with gamma held at 0",
     "attention-no-dropout": "the dropout",
     "attention-reference": "the formula, against the reference code's arithmetic",
@@ -29,8 +29,8 @@ def attribution(
     Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
     data set and other variant: dataset, against, isolates, epsilons, n, seeds, attention, other, difference,
     ci_low, ci_high (points, paired 95 % interval over images, and seeds where both variants have several),
-    p_value (McNemar's, by the share of budgets survived), by_run (the difference in each training run, points),
-    p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
+    p_value (McNemar's, by the share of budgets survived; NaN with several training runs), by_run (the difference in
+    each training run, points), p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
     """
     here = under(outcomes, *headline)
     rows = []
@@ -96,7 +96,7 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
         if several
         else "one training run"
     )
-    one = "in this pair of networks, which another training run may not repeat"
+    one = f"{PAIR}, which another training run may not repeat"
     words = (
         ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
     )
@@ -139,7 +139,8 @@ def findings(
         if len(rows):
             row = rows.iloc[0]
             sign = "+" if row["difference"] > 0 else ""
-            verdict = summary.direction(row, 0, "higher", "lower")
+            one = "" if row["seeds"] > 1 else f" {PAIR}"
+            verdict = summary.direction(row, 0, f"higher{one}", f"lower{one}")
             robust.append(f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}: {verdict}")
         here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
         if len(here):
@@ -148,7 +149,7 @@ def findings(
             )
             mechanism.append(
                 f"{title} {numbers(distance)}, margin {numbers(margin)}, slope {numbers(slope)}, n = "
-                f"{', '.join(map(str, distance['n']))}: {_mechanism(distance, margin, slope)}"
+                f"{', '.join(map(str, distance['n']))}: {_of_one(_mechanism(distance, margin, slope), distance)}"
                 if distance["n"].all()
                 else f"{title} not measured, no image here is classified correctly by both"
             )
@@ -167,6 +168,7 @@ def findings(
             mean = gradient[gradient["seed"].isin(change["seed"])].groupby("variant")["mean"].mean()
             shares = f"{mean['attention']:.2f} against {mean['baseline']:.2f} times"
             verdict = _in_every_run(change, 1, "denser in the lesion", "less dense in the lesion")
+            verdict = _of_one(verdict, change)
             place.append(f"{title} {shares}, ratio {numbers(change)}, n = {change['n'].min()}: {verdict}")
     sentences = {
         "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
@@ -186,6 +188,11 @@ def findings(
     return pd.DataFrame(
         [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
     )
+
+
+def _of_one(verdict, rows):
+    """A verdict of change, said of this pair of networks if there is one training run only."""
+    return verdict if len(rows) > 1 or verdict.startswith("no ") else f"{verdict}, {PAIR}"
 
 
 def _in_every_run(rows, nothing, more, less):
