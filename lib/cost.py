@@ -111,12 +111,23 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         sound = min(why.sanity_images, attacked) * work(gradient=20, forward=why.score_cam_channels)
         return len(profile.variants) * (looked + planes + sound)
     if stage == "attack":
-        # lib.attacks.trust: a large budget, random search, transfer from every other variant, more steps, another loss.
+        # lib.attacks.trust: a large budget, random search, transfer from every other variant, more steps, another loss,
+        # and a fuller AutoAttack on what stands, here all.
         numbers = {"steps": DEFAULTS[examined.attack]["steps"], "restarts": 1} | examined.parameters
         longer = evaluation.trust.longer * numbers["steps"] * (numbers["restarts"] + 2)
         checks = once * len(profile.variants) + work(
             gradient=longer + evaluation.trust.steps, forward=evaluation.trust.queries
         )
+        headline = evaluation.named(evaluation.headline)
+        if headline.attack == "autoattack":
+            published = DEFAULTS["autoattack"]
+            cut = published | headline.parameters
+            fuller = {
+                name: max(cut[name], min(evaluation.trust.longer * cut[name], published[name]))
+                for name in published
+            }
+            if fuller != cut:
+                checks += attack_work("autoattack", classes, **fuller)
         return len(profile.variants) * min(evaluation.trust_images, attacked) * checks
 
     epoch = max(

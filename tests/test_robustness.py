@@ -241,6 +241,32 @@ def test_sound_models_are_trusted(classifier, data):
     assert table.sentence.str.endswith(".").all()
 
 
+def test_an_ensemble_cut_short_is_held_against_a_fuller_one(classifier, data):
+    """Who stands after one step of it, at a budget at which the published ensemble leaves fewer."""
+    images, _ = data
+    labels = classifier.predict(images)
+    short = make_attack("autoattack", steps=1, queries=1, target_classes=1)
+    epsilons = np.linspace(0.2, 3, 15)
+    full = [
+        (classifier.predict(a(classifier, images, labels, e)) == labels).mean()
+        for a in (short, short.fuller(100))
+        for e in epsilons
+    ]
+    gaps = np.subtract(full[:15], full[15:])
+    table = trust(
+        classifier, images, labels, epsilons[gaps.argmax()], ensemble=short, longer=100, queries=3, steps=2
+    ).set_index("check")
+    assert gaps.max() > 0.02
+    assert table.value["longer ensemble"] == pytest.approx(gaps.max())
+    assert not table.passed["longer ensemble"]
+    published = make_attack("autoattack")
+    assert short.fuller(100).steps == published.steps == published.fuller(5).steps
+    assert short.fuller(3).queries == 3
+    assert "longer ensemble" not in set(
+        trust(classifier, images, labels, 0.5, ensemble=published, queries=3, steps=2).check
+    )
+
+
 def test_a_model_that_gets_everything_wrong_is_examined_all_the_same(classifier, data):
     images, _ = data
     labels = (classifier.predict(images) + 1) % CLASSES

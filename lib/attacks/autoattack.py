@@ -35,6 +35,15 @@ class AutoAttack(Attack):
     def nudged(self):
         return long_step(self)
 
+    def fuller(self, times: int) -> "AutoAttack":
+        """The same with so many times the steps and queries, at most the published ones, and all published targets."""
+        published = AutoAttack()
+        return self.with_(
+            steps=max(self.steps, min(times * self.steps, published.steps)),
+            queries=max(self.queries, min(times * self.queries, published.queries)),
+            target_classes=max(self.target_classes, published.target_classes),
+        )
+
     def ensemble(self):
         """The attacks, in order."""
         common = {"norm": self.norm, "leave": self.leave, "batch_size": self.batch_size}

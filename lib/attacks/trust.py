@@ -24,6 +24,7 @@ def trust(
     epsilon,
     *,
     attack=None,
+    ensemble=None,
     surrogates=(),
     known=None,
     longer=5,
@@ -39,10 +40,13 @@ def trust(
     model : Keras model or Classifier, through what the evaluation attacks it.
     images : (n, H, W, C) in [0, 255].  labels : int (n,).  epsilon : the budget looked at, in pixel units.
     attack : the gradient attack under question (`lib.attacks.PGD` in L-inf when None).
+    ensemble : an AutoAttack under question as well, of `attack`'s norm; none, no check, and none where it has the
+        published numbers.
     surrogates : other models, on which the attack's examples are made for the transfer check; none, no check.
     known : what is known already, by name of an attack: bool (n,), which images stand after it at this budget.
         Looked up are the attack's own name, "fgsm", "square" and "apgd_dlr"; what is missing is run.
-    longer : how many times the steps, with two more restarts, the attack is run for the "more steps" check.
+    longer : how many times the steps, with two more restarts, the attack is run for the "more steps" check, and how
+        many times the steps and queries, up to the published ones, the ensemble for "longer ensemble".
     queries : of the black-box attack.  steps : of the APGD with another loss.
     tolerance : share of images by which another attack may be ahead.
 
@@ -99,6 +103,16 @@ def trust(
         gain,
         f"{longer} times the steps and two more restarts fool another {gain:.0%}; a converged attack gains none.",
     )
+    if ensemble is not None and (fuller := ensemble.fuller(longer)) != ensemble:
+        left = examine.stands(ensemble)
+        gain = (left & ~examine.stands_after(fuller, left)).mean()
+        check(
+            "longer ensemble",
+            gain <= tolerance,
+            gain,
+            f"AutoAttack with {fuller.steps} steps, {fuller.queries} queries and {fuller.target_classes} targets fools "
+            f"another {gain:.0%}; one that was cut short without loss leaves none.",
+        )
     other = (stands & ~examine.stands(APGDDLR(norm=norm, steps=steps), stands)).mean()
     check(
         "other loss",
