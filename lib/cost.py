@@ -120,13 +120,13 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         )
         headline = evaluation.named(evaluation.headline)
         if headline.attack == "autoattack":
-            published = DEFAULTS["autoattack"]
+            published, times = DEFAULTS["autoattack"], {"target_classes": math.inf}
             cut = published | headline.parameters
             fuller = {
-                name: max(cut[name], min(evaluation.trust.longer * cut[name], published[name]))
-                for name in published
+                name: max(cut[name], min(times.get(name, evaluation.trust.longer) * cut[name], most))
+                for name, most in published.items()
             }
-            if fuller != cut:
+            if fuller != {name: cut[name] for name in published}:
                 checks += attack_work("autoattack", classes, **fuller)
         return len(profile.variants) * min(evaluation.trust_images, attacked) * checks
 
