@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from lib.figures import COLOURS, DASHES, MARKERS, WIDTH
+from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
 
 ATTACK_TITLES = {
     "fgsm": "FGSM",
@@ -79,7 +79,7 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for variant, run in here.groupby("variant", sort=False):
             x = run["epsilon"].map(budgets.index)
             x += 0.6 / len(variants) * (variants.index(variant) - (len(variants) - 1) / 2)
-            error = 100 * np.array([run["difference"] - run["ci_low"], run["ci_high"] - run["difference"]])
+            error = 100 * whiskers(run["difference"], run["ci_low"], run["ci_high"])
             ax.errorbar(x, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
                         color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
         _equal_steps(ax, budgets)
@@ -109,9 +109,7 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.axhline(0, color="0.3", linewidth=0.8)
         for regime, face in (("typical", COLOURS["attention"]), ("extreme", "white")):
             part = here[here["regime"] == regime]
-            error = 100 * np.array(
-                [part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]]
-            )
+            error = 100 * whiskers(part["difference"], part["ci_low"], part["ci_high"])
             ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
                         color=COLOURS["attention"], markerfacecolor=face, label=f"{regime} budget")  # fmt: skip
         above = ax.get_xaxis_transform()

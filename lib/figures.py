@@ -239,6 +239,12 @@ def overlay(image, heat):
     return ((1 - 0.8 * large) * gray + 0.8 * large * colours).round().astype("uint8")
 
 
+def whiskers(estimate, low, high) -> np.ndarray:
+    """Lengths (2, n) of error bars: 0 where an interval ends short of its estimate, as a bootstrap's may."""
+    estimate, low, high = (np.asarray(values, float) for values in (estimate, low, high))
+    return np.maximum([estimate - low, high - estimate], 0)
+
+
 def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Mean agreement of clean and attacked maps with 95 % intervals, a marker per training run.
 
@@ -259,7 +265,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             runs = group.groupby("dataset")["seed"]
             aside = i - (len(kinds) - 1) / 2 + 0.3 * (runs.cumcount() - (runs.transform("size") - 1) / 2)
             y = group["dataset"].map(datasets.index) + 0.8 / len(kinds) * aside
-            error = [group["mean"] - group["ci_low"], group["ci_high"] - group["mean"]]
+            error = whiskers(group["mean"], group["ci_low"], group["ci_high"])
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
             ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
                         markerfacecolor="white" if kind == "attention" else None, capsize=2, label=name)  # fmt: skip

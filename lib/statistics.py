@@ -78,8 +78,9 @@ def proportion(correct) -> Interval:
             f"proportion takes outcomes of one model, bool (images,), once per seed; got {correct.dtype}, "
             f"{correct.shape}."
         )
+    share = float(correct.mean())
     low, high = proportion_confint(correct.sum(), correct.size, method="wilson")
-    return Interval(float(correct.mean()), float(low), float(high))
+    return Interval(share, min(float(low), share), max(float(high), share))  # rounding leaves 0 and 1 outside
 
 
 def accuracy_over_seeds(correct) -> Interval:

@@ -209,3 +209,10 @@ def test_figures_say_what_data_they_show(tmp_path):
         figure = figures.save(DRAWN["training_curves"](), tmp_path / "x", "phantom data")
     assert "phantom data" in [text.get_text() for text in figure.texts]
     plt.close(figure)
+
+
+def test_an_interval_that_ends_short_of_its_estimate_has_no_whisker_on_that_side():
+    np.testing.assert_array_equal(
+        figures.whiskers([1.0, 0.5, np.nan], [1.1, 0.25, np.nan], [1.5, 0.75, np.nan]),
+        [[0, 0.25, np.nan], [0.5, 0.25, np.nan]],
+    )

@@ -362,3 +362,10 @@ def test_balanced_difference_is_that_of_the_balanced_accuracies():
     np.testing.assert_allclose(one_class[1:3], expected)
     with pytest.raises(StudyError):
         balanced_difference(first == labels, second == labels, labels[1:])
+
+
+def test_an_interval_of_a_share_holds_it_down_to_the_last_bit():
+    for n in range(1, 60):
+        for correct in (np.zeros(n, bool), np.ones(n, bool)):
+            share, low, high = proportion(correct)
+            assert low <= share <= high

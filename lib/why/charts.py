@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from lib.figures import COLOURS, DASHES, MARKERS, WIDTH
+from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
 from lib.why.frequency import BANDS
 
 SOURCES = {
@@ -93,9 +93,8 @@ def density(table: pd.DataFrame, epsilon: float) -> Figure:
 
 
 def _points(ax, x, y, low, high, variant, **options):
-    x, low, high = (np.asarray(values, float) for values in (x, low, high))
-    ax.errorbar(x, y, xerr=[x - low, high - x], fmt=MARKERS[variant], color=COLOURS[variant], markersize=4, capsize=2,
-                **options)  # fmt: skip
+    ax.errorbar(x, y, xerr=whiskers(x, low, high), fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
+                capsize=2, **options)  # fmt: skip
 
 
 def _legend(figure, axes, columns=5):
@@ -239,7 +238,7 @@ def frequency(accuracy: pd.DataFrame, spectra: pd.DataFrame, epsilon: float) -> 
         for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
             part, whole = run[run["keep"] == keep].sort_values("cutoff"), run[run["keep"] == "all"].iloc[0]
             x = np.arange(len(part)) + 0.08 * (i - 0.5)
-            error = [part["accuracy"] - part["ci_low"], part["ci_high"] - part["accuracy"]]
+            error = whiskers(part["accuracy"], part["ci_low"], part["ci_high"])
             ax.errorbar(x, part["accuracy"], yerr=error, fmt=MARKERS[variant], linestyle=DASHES[variant], markersize=4,
                         capsize=2, color=COLOURS[variant])  # fmt: skip
             ax.axhline(whole["accuracy"], color=COLOURS[variant], linewidth=0.8, alpha=0.7)
@@ -265,7 +264,7 @@ def sanity(table: pd.DataFrame) -> Figure:
             if part.empty:
                 continue
             x = np.array([names.index(name) for name in part.index]) + 0.1 * (i - (len(groups) - 1) / 2)
-            error = [part["mean"] - part["ci_low"], part["ci_high"] - part["mean"]]
+            error = whiskers(part["mean"], part["ci_low"], part["ci_high"])
             ax.errorbar(x, part["mean"], yerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
                         capsize=2, markerfacecolor="white" if kind == "attention" else None,
                         linestyle=DASHES[variant] if ax is axes[0] else "none", linewidth=0.9,
