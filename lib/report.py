@@ -157,7 +157,8 @@ def readme_section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         robust.astype(str).to_markdown(index=False, disable_numparse=True),
         "A constant answer, the most frequent class, would be right on this share of the test split and of the "
         f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
-        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}` at a "
+        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}`, "
+        "and `longer ensemble`, where it is among them, at the headline attack cut short, at a "
         f"budget of {profile.evaluation.trust_epsilon:g}; all are in "
         f"[`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
     ]
