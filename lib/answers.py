@@ -76,6 +76,20 @@ def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
     )
 
 
+def gamma_in_training(histories: pd.DataFrame) -> str:
+    """Where gamma of one attention model began and ended, and when it first fell to 0, if ever; "" without one."""
+    run = histories[(histories["variant"] == "attention") & histories["gamma"].notna()]
+    if run.empty:
+        return ""
+    fallen = run.loc[run["gamma"] <= 0, "epoch"]
+    when = f"fell to 0 or below in epoch {fallen.min():.0f}" if len(fallen) else "never fell to 0"
+    first, last = run.iloc[0], run.iloc[-1]
+    return (
+        f"In training gamma {when}; it was {first['gamma']:.2g} after epoch {first['epoch']:.0f} and "
+        f"{last['gamma']:.2g} after epoch {last['epoch']:.0f}, the last."
+    )
+
+
 def gains(clean_accuracy: pd.DataFrame, maps: int) -> str:
     """The share of a 7 x 7 feature map that each kept attention branch passes on, on average; "" if one is off."""
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()

@@ -121,3 +121,15 @@ def test_what_the_branch_passes_on_is_gamma_times_the_mean_of_its_maps():
     clean = pd.DataFrame({"variant": ["baseline", "attention", "attention"], "gamma": [None, 0.049, 0.098]})
     assert answers.gains(clean, 16) == "1.6%, 3.2%"
     assert answers.gains(clean.assign(gamma=[None, 0.049, -0.1]), 16) == ""
+
+
+def test_when_gamma_fell_is_said():
+    run = pd.DataFrame(
+        {"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]}
+    )
+    said = answers.gamma_in_training(run)
+    assert said == (
+        "In training gamma fell to 0 or below in epoch 3; it was 0.016 after epoch 1 and -0.0021 after epoch 4, the last."
+    )
+    assert "gamma never fell to 0" in answers.gamma_in_training(run.head(2))
+    assert answers.gamma_in_training(run.assign(variant="pooling")) == ""
