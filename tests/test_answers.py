@@ -127,9 +127,9 @@ def test_when_gamma_fell_is_said():
     run = pd.DataFrame(
         {"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]}
     )
-    said = answers.gamma_in_training(run)
-    assert said == (
-        "In training gamma fell to 0 or below in epoch 3; it was 0.016 after epoch 1 and -0.0021 after epoch 4, the last."
+    assert answers.gamma_in_training(run) == (
+        "In training gamma fell to 0 or below in epoch 3; it was 0.016 after epoch 1 and "
+        "-0.0021 after epoch 4, the last."
     )
     assert "gamma never fell to 0" in answers.gamma_in_training(run.head(2))
     assert answers.gamma_in_training(run.assign(variant="pooling")) == ""
