@@ -255,8 +255,9 @@ def _found(tables, profile) -> list[str]:
         f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
     ]
     sentences += [
-        f"{name}: {answers.branch(rows, profile.model.attention_maps)}"
+        f"{name}: {said}"
         for name, rows in clean.groupby("dataset", sort=False)
+        if (said := answers.branch(rows, profile.model.attention_maps))
     ]
     if "why_sanity" in tables:
         sentences.append(answers.sound(tables["why_sanity"], profile.label))
