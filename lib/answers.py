@@ -101,7 +101,7 @@ def sound(sanity: pd.DataFrame, label: str) -> str:
 
     A map that stays much the same shows the image, not what was learnt. "" where nothing was randomised.
     """
-    rows = sanity[sanity["against"].str.startswith("backbone, bottom") & sanity["mean"].notna()]
+    rows = sanity[(sanity["against"] == "backbone, bottom") & sanity["mean"].notna()]
     said = []
     for (dataset, map_, variant), runs in rows.groupby(["dataset", "map", "variant"], sort=False):
         if variant not in ("baseline", "attention"):

@@ -321,10 +321,11 @@ def _balanced(attacked, curve):
     shares = _share_survived(attacked, epsilons)
     labels = attacked.groupby("image_id")["label"].first()  # by image_id, as in the matrices of shares
     change = balanced_difference(*shares, labels.to_numpy())
+    words = {"reproduced": "higher", "not reproduced": "lower", "inconclusive": "no difference seen"}
     return row | {
         "ours": 100 * change.mean, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
         "n": change.n, "seeds": len(shares[0]),
-        "verdict": "higher" if change.low > 0 else "lower" if change.high < 0 else "no difference seen",
+        "verdict": words[_verdict(change.low, change.high)],
     }  # fmt: skip
 
 

@@ -70,6 +70,15 @@ def attack_work(name: str, classes: int, **parameters) -> pd.Series:
     )
 
 
+def fuller(numbers: dict, times: int) -> dict:
+    """The numbers of `AutoAttack.fuller`, which stands here again for the same reason as `DEFAULTS`."""
+    published = DEFAULTS["autoattack"]
+    wanted = {"steps": times * numbers["steps"], "queries": times * numbers["queries"]}
+    return numbers | {
+        name: max(numbers[name], min(wanted.get(name, most), most)) for name, most in published.items()
+    }
+
+
 def search_work(entry: Attack, classes: int, budgets: int) -> pd.Series:
     """What the search for the smallest budget takes for one image: one whole attack, and a look at each budget."""
     whole = attack_work(entry.attack, classes, **entry.parameters)
@@ -118,16 +127,10 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         checks = once * len(profile.variants) + work(
             gradient=longer + evaluation.trust.steps, forward=evaluation.trust.queries
         )
-        headline = evaluation.named(evaluation.headline)
-        if headline.attack == "autoattack":
-            published, times = DEFAULTS["autoattack"], {"target_classes": math.inf}
-            cut = published | headline.parameters
-            fuller = {
-                name: max(cut[name], min(times.get(name, evaluation.trust.longer) * cut[name], most))
-                for name, most in published.items()
-            }
-            if fuller != {name: cut[name] for name in published}:
-                checks += attack_work("autoattack", classes, **fuller)
+        if cut := evaluation.ensemble:
+            short = DEFAULTS["autoattack"] | cut.parameters
+            if (more := fuller(short, evaluation.trust.longer)) != short:
+                checks += attack_work("autoattack", classes, **more)
         return len(profile.variants) * min(evaluation.trust_images, attacked) * checks
 
     epoch = max(

@@ -91,12 +91,11 @@ def trust_checks(study: Study) -> pd.DataFrame:
     """The checks of `lib.attacks.trust` per variant: dataset, variant, seed, check, passed, value, sentence, n.
 
     Looked at is the profile's `gradcam_attack` at `trust_epsilon`, and the headline attack if it is an AutoAttack on
-    the same terms. Examples made on every other variant are tried
-    for transfer, and what the outcomes already say is taken from them.
+    the same terms. Examples made on every other variant are tried for transfer, and what the outcomes already say is
+    taken from them.
     """
-    evaluation, entry, headline = study.profile.evaluation, study.examined(), study.headline()
-    alike = (headline.attack, headline.norm, headline.through) == ("autoattack", entry.norm, entry.through)
-    ensemble = study.attack(headline).with_(batch_size=evaluation.batch_size) if alike else None
+    evaluation, entry = study.profile.evaluation, study.examined()
+    ensemble = evaluation.ensemble
     rows = subset(study.evaluated, evaluation.trust_images, study.profile.split.seed)
     table = outcomes(study)
     same = (
@@ -111,7 +110,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         stands = stands.drop(columns=[entry.attack, "fgsm"], errors="ignore")
         key = artifacts.key_of(
             [study.model_key(name) for name in study.variants],
-            [entry.model_dump(), headline.model_dump() if alike else None],
+            [entry.model_dump(), ensemble and ensemble.model_dump()],
             stands.to_csv(),
             [evaluation.trust_epsilon, evaluation.trust.model_dump()],
             artifacts.code_key("attacks"),
@@ -125,7 +124,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
                 rows["label"].to_numpy(),
                 evaluation.trust_epsilon,
                 attack=study.attack(entry).with_(batch_size=evaluation.batch_size),
-                ensemble=ensemble,
+                ensemble=ensemble and study.attack(ensemble).with_(batch_size=evaluation.batch_size),
                 surrogates=[study.classifier(name, entry.through) for name in others],
                 known={name: stands[name].to_numpy() for name in stands},
                 seed=study.seed,

@@ -252,10 +252,6 @@ def entry(known: dict[str, Entry], name: str) -> Entry:
     return known[name]
 
 
-PER_IMAGE = {"outcomes": "robust_accuracy", "predictions": "clean_accuracy", "shifts": "gradcam_shift"}
-"""Tables of images, and the table computed from each, which has the record of the run."""
-
-
 @cache
 def _code_cells():
     cells = []
@@ -274,7 +270,7 @@ def made_by(name: str, kind: str) -> tuple[Path, str]:
     """
     patterns = {
         "figure": rf'figures\.save\(\s*\w+,\s*(out|study\.figures) / "{name}"',
-        "table": rf'results\["{name}"\] =|^ +"{name}": \(|"{name}\.csv\.gz":',
+        "table": rf'results\["{name}"\] =|^ +"{name}": \(|"{name}\.csv\.gz"',
     }
     for path, cell in _code_cells():
         if re.search(patterns[kind], cell.source, re.MULTILINE):
@@ -292,6 +288,10 @@ def _made(folder, name, kind):
     path, place = made_by(name, kind)
     up = "../" * len(folder.relative_to(ROOT).parts)
     return f"[{path.name}]({up}{path.relative_to(ROOT).as_posix()}), {place}"
+
+
+PER_IMAGE = {"outcomes": "robust_accuracy", "predictions": "clean_accuracy", "shifts": "gradcam_shift"}
+"""Tables of images, and the table computed from each, which has the record of the run."""
 
 
 def _run(path, folder):

@@ -233,6 +233,13 @@ class Evaluation(Section):
         """The entry of `attacks` with this name, such as `pgd-linf`."""
         return next(attack for attack in self.attacks if attack.name == name)
 
+    @property
+    def ensemble(self) -> Attack | None:
+        """The headline attack if it is an AutoAttack on the terms of `gradcam_attack`, for the trust section."""
+        headline, examined = self.named(self.headline), self.named(self.gradcam_attack)
+        alike = (headline.norm, headline.through) == (examined.norm, examined.through)
+        return headline if headline.attack == "autoattack" and alike else None
+
 
 class Profile(Section):
     profile: str

@@ -151,9 +151,7 @@ def balanced_difference(baseline, attention, labels) -> MeanInterval:
     by_seed = np.mean([change.mean(axis=1) for change in classes], axis=0)
     parts = [(by_seed, 1.0), *((change.mean(axis=0), 1 / len(classes)) for change in classes)]
     variances, freedom = _sum_of_variances([(share**2 * v.var() / v.size, v.size) for v, share in parts])
-    half = t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
-    mean = float(by_seed.mean())
-    return MeanInterval(mean, float(mean - half), float(mean + half), labels.size, 0)
+    return MeanInterval(*_student(by_seed.mean(), variances, freedom), labels.size, 0)
 
 
 def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
@@ -266,9 +264,9 @@ def mean_over_seeds(values) -> MeanInterval:
         return mean_interval(values)
     known = values[:, ~np.isnan(values).all(axis=0)]
     variances, freedom = _variances_of_mean(known)
-    mean, half = np.nanmean(known, axis=1).mean(), t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
     n = known.shape[1]
-    return MeanInterval(float(mean), float(mean - half), float(mean + half), n, values.shape[1] - n)
+    mean = np.nanmean(known, axis=1).mean()
+    return MeanInterval(*_student(mean, variances, freedom), n, values.shape[1] - n)
 
 
 def holm(p_values) -> np.ndarray:
@@ -358,9 +356,8 @@ def _variances_of_mean(values) -> tuple[tuple[float, float], float]:
     """
     means = np.nanmean(values, axis=1)
     weight = 1 / (means.size * (~np.isnan(values)).sum(axis=1))  # of each value of a seed
-    shares = np.nansum(
-        (values - means[:, None]) * weight[:, None], axis=0
-    )  # of each image in the mean's error
+    # Each image's share in the error of the mean.
+    shares = np.nansum((values - means[:, None]) * weight[:, None], axis=0)
     return _sum_of_variances([(means.var() / means.size, means.size), ((shares**2).sum(), shares.size)])
 
 
@@ -369,6 +366,12 @@ def _sum_of_variances(parts) -> tuple[tuple[float, ...], float]:
     variances = tuple(float(variance * n / (n - 1)) if n > 1 else 0.0 for variance, n in parts)
     terms = sum(v**2 / (n - 1) for v, (_, n) in zip(variances, parts, strict=True) if n > 1)
     return variances, sum(variances) ** 2 / terms if terms else np.inf
+
+
+def _student(mean, variances, freedom) -> tuple[float, float, float]:
+    """A mean and its 95 % interval by Student's t, from the variances that add up."""
+    half = t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
+    return float(mean), float(mean - half), float(mean + half)
 
 
 def _weighted_auc(positive, scores, weights) -> np.ndarray:

@@ -145,3 +145,14 @@ def test_a_missing_measurement_is_one_sentence(monkeypatch, tmp_path):
     cost.throughput.cache_clear()
     with pytest.raises(StudyError, match=r"throughput.csv is missing: run ./reproduce bench throughput"):
         cost.throughput()
+
+
+@pytest.mark.parametrize("times", [1, 3, 1000])
+def test_a_fuller_autoattack_has_the_numbers_of_the_one_that_is_run(times):
+    for numbers in (
+        {"steps": 12, "queries": 100, "target_classes": 2},
+        {"steps": 200, "queries": 9000, "target_classes": 12},
+        cost.DEFAULTS["autoattack"],
+    ):
+        run = make_attack("autoattack", **numbers).fuller(times)
+        assert cost.fuller(numbers, times) == {name: getattr(run, name) for name in numbers}

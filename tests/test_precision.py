@@ -71,9 +71,8 @@ def test_fused_batch_normalisation_is_keras_own(options):
     near = normalised(
         FusedBatchNormalization(momentum=0.9, dtype="mixed_bfloat16", **options), features, weights
     )
-    rounded = tf.cast(
-        tf.cast(features, "bfloat16"), "float32"
-    ).numpy()  # statistics are of what comes in, not rounded
+    # Statistics are of what comes in, not rounded again.
+    rounded = tf.cast(tf.cast(features, "bfloat16"), "float32").numpy()
     np.testing.assert_allclose(near[-2], 0.1 * rounded.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(near[-1], 0.9 + 0.1 * rounded.var(axis=(0, 1, 2)), rtol=1e-3)
 
@@ -88,9 +87,8 @@ def test_models_in_bfloat16_hold_the_fused_layer_saved_and_loaded_too(tmp_path):
     plain = build_classifier(SMALL, "attention", 2, 32, seed=1)
     assert not any(isinstance(x, FusedBatchNormalization) for x in plain.layers)
     assert [w.path for w in with_fused_batch_norm(plain).weights] == [w.path for w in plain.weights]
-    for a, b in zip(
-        mixed.get_weights(), plain.get_weights(), strict=True
-    ):  # the same start in both precisions
+    # The same start in both precisions.
+    for a, b in zip(mixed.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

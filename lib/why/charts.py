@@ -323,23 +323,21 @@ def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     per data set. Of several training runs a dot each; of one an open marker, as its interval is over images alone.
     """
     same = table["n"].min() == table["n"].max()
-    names = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
+    runs = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
     if not same:
-        names += ", n = " + table["n"].astype(str)
+        runs += ", n = " + table["n"].astype(str)
     names = [
         f"{titles[dataset]}, against {other} ({said})"
-        for dataset, other, said in zip(table["dataset"], table["against"], names, strict=True)
+        for dataset, other, said in zip(table["dataset"], table["against"], runs, strict=True)
     ]
     figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.25 * len(table)))
     ax.axvline(0, color="0.3", linewidth=0.8)
     for y, (_, row) in enumerate(table.iterrows()):
-        interval = [row["difference"]], [y], [row["ci_low"]], [row["ci_high"]]
-        if row["seeds"] == 1:
-            _points(ax, *interval, row["against"], markerfacecolor="white", linestyle="none", elinewidth=0.8)
-            continue
-        _points(ax, *interval, row["against"])
-        runs = [float(change) for change in row["by_run"].split()]
-        ax.plot(runs, [y] * len(runs), "o", color="0.2", markersize=2, alpha=0.8, zorder=3)
+        one = {"markerfacecolor": "white", "elinewidth": 0.8} if row["seeds"] == 1 else {}
+        _points(ax, [row["difference"]], [y], [row["ci_low"]], [row["ci_high"]], row["against"], **one)
+        if not one:
+            changes = [float(change) for change in row["by_run"].split()]
+            ax.plot(changes, [y] * len(changes), "o", color="0.2", markersize=2, alpha=0.8, zorder=3)
     ax.set(
         yticks=range(len(names)),
         yticklabels=names,
