@@ -224,6 +224,11 @@ def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -
     write_provenance(path, title=title, **provenance)
 
 
+def written(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables that lie in a folder, by name."""
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text for people: three digits after the point, integers as they are, missing values as -."""
 

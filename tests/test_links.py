@@ -23,7 +23,7 @@ def test_relative_links_lead_to_the_line_that_defines_what_they_name(path):
         if "/lib/" in file:
             defined = (path.parent / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
             assert re.match(rf"(def|class) {name.strip('`')}\b", defined), (
-                f"{target} is not {name}: write the links again with python -m lib.report quick --readme"
+                f"{target} is not {name}: write the links again with python -m lib.readme quick"
             )
 
 

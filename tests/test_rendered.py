@@ -4,8 +4,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import ROOT, report
+from lib import ROOT, readme
 from lib.profile import load_profile
+from lib.tables import written
 
 SHOWN = ["quick"] + [n for n in ["ham10000-cpu"] if (ROOT / "figures" / n / "tables").is_dir()]
 RENDERED = pytest.mark.parametrize("profile", [load_profile(name) for name in SHOWN], ids=lambda p: p.profile)
@@ -31,11 +32,11 @@ def test_the_committed_outcomes_are_of_the_committed_profile(profile):
 
 @RENDERED
 def test_the_readme_shows_the_committed_tables(profile):
-    found = {path.stem: pd.read_csv(path) for path in tables(profile).glob("*.csv")}
-    readme = (ROOT / "README.md").read_text()
-    assert report.readme_section(profile, found) in readme
-    if report.ANSWER.format(profile.profile) in readme:
-        assert report.answer(profile, found) in readme
+    found = written(tables(profile))
+    text = (ROOT / "README.md").read_text()
+    assert readme.section(profile, found) in text
+    if readme.ANSWER.format(profile.profile) in text:
+        assert readme.answer(profile, found) in text
 
 
 @pytest.mark.parametrize(

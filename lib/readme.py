@@ -1,0 +1,254 @@
+"""What this repository shows of its runs: their results in the README, and the outputs of one in the notebooks."""
+
+import sys
+
+import jinja2
+import nbformat
+import pandas as pd
+
+from lib import ROOT, StudyError, answers, artifacts, links
+from lib.claims import CLAIMS, TYPICAL, printed, under
+from lib.curves import ATTACK_TITLES
+from lib.datasets import DATASETS
+from lib.index import write_index
+from lib.profile import Profile, load_profile
+from lib.run_notebook import run_notebook
+from lib.tables import written
+from lib.why.summary import direction
+
+EXPLORE = "00_explore"
+BEGIN = "<!-- results of figures/{0}, written by: python -m lib.readme {0} -->"
+END = "<!-- end of results -->"
+ANSWER = "<!-- answer of figures/{0}, written by: python -m lib.readme {0} -->"
+END_ANSWER = "<!-- end of answer -->"
+FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
+
+
+def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
+    """The results of a run as Markdown for the README: claims, clean and robust accuracy, every number with
+    its n and 95 % interval. `tables`: those of `figures/<profile>/tables` by name.
+    """
+
+    def percent(row, name, low, high):
+        return f"{100 * row[name]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
+
+    clean, comparison = tables["clean_accuracy"], tables["comparison"]
+    accuracy = clean[["dataset", "variant", "seed", "n"]].assign(
+        gamma=clean["gamma"].map(lambda gamma: "-" if pd.isna(gamma) else f"{gamma:.3f}"),
+        **{
+            "clean accuracy, %": clean.apply(percent, axis=1, args=("accuracy", "ci_low", "ci_high")),
+            "balanced, %": clean.apply(
+                percent,
+                axis=1,
+                args=("balanced_accuracy", "balanced_accuracy_ci_low", "balanced_accuracy_ci_high"),
+            ),
+            "AUC": clean.apply(
+                lambda r: f"{r['auc']:.3f} ({r['auc_ci_low']:.3f} to {r['auc_ci_high']:.3f})", axis=1
+            ),
+        },
+    )
+    difference = comparison.apply(percent, axis=1, args=("difference", "ci_low", "ci_high"))
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    here = under(tables["robust_accuracy"], attack.attack, attack.norm, attack.through)
+    balanced = here.pivot_table(index=["dataset", "epsilon"], columns="variant", values="balanced")
+    balanced = balanced.loc[comparison.set_index(["dataset", "epsilon"]).index]  # mean over the training runs
+    robust = comparison[["dataset", "epsilon", "n"]].assign(
+        **{name: (100 * comparison[name]).map("{:.1f} %".format) for name in ("baseline", "attention")},
+        **{"attention - baseline, points": difference},
+        **{
+            f"{name}, balanced": [f"{100 * value:.1f} %" for value in balanced[name]]
+            for name in ("baseline", "attention")
+        },
+    )
+    constant = "; ".join(
+        f"{dataset} {100 * clean.loc[clean['dataset'] == dataset, 'majority'].iloc[0]:.1f} % and "
+        f"{100 * rows['majority'].iloc[0]:.1f} %"
+        for dataset, rows in here.groupby("dataset", sort=False)
+    )
+    data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
+    departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
+    headline = profile.evaluation.headline
+    parts = [
+        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.{departures}",
+        "\n".join(f"- {sentence}" for sentence in _found(tables, profile)),
+        "<details><summary>Claims and tables</summary>",
+        "**The claims**, each with a verdict by the rule that stands beside it in "
+        f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
+        printed(tables["claims"]).to_markdown(index=False, disable_numparse=True),
+        "**Clean accuracy** on the whole test split:",
+        accuracy.to_markdown(index=False, disable_numparse=True),
+        f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
+        "paired by image:",
+        robust.astype(str).to_markdown(index=False, disable_numparse=True),
+        "A constant answer, the most frequent class, would be right on this share of the test split and of the "
+        f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
+        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}`, "
+        "and `longer ensemble`, where it is among them, at the headline attack cut short, at a "
+        f"budget of {profile.evaluation.trust_epsilon:g}; all are in "
+        f"[`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
+    ]
+    return "\n\n".join([*parts, "</details>"])
+
+
+ANSWERED = """\
+**{{ verdict }}** On {{ title }}, under {{ attack }}, attention changes robust accuracy as follows, averaged over the
+budgets at which the baseline keeps at least {{ typical }}, all of them {{ largest }} gray levels or less{% if off %}
+(though not by attention, whose branch is off){% endif %}:
+
+{{ table }}
+
+{{ standing }}{% if gain %} What is tested is a weak signal: with gamma as it was learnt the attention branch passes on
+{{ gain }} of the feature map on average.{% endif %}"""
+
+CONTROLS = {
+    "pooling": "`pooling`: the same head, the features themselves in attention's place",
+    "frozen": "`frozen`: the same block, gamma held at 0",
+}
+
+
+def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
+    """Does attention make the network more robust? Answered for each data set of a run in the numbers of
+    `why_attribution`, `claims` and `comparison` (`tables`, by name), as Markdown.
+    """
+
+    def change(row, value="difference", unit=" points"):
+        return f"{row[value]:+.1f}{unit} ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+
+    yes, no, unseen = "Yes, in this run.", "No, it does the opposite.", "Not that this run could see."
+    attack = profile.evaluation.named(profile.evaluation.headline)
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
+    ledger, answered = tables["claims"].set_index(["claim", "dataset"]), []
+    clean_models = tables["clean_accuracy"]
+    for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
+        rows = rows.set_index("against")
+        row, clean, runs = rows.loc["baseline"], ledger.loc[("C3", dataset)], rows.loc["baseline", "seeds"]
+        relative, verdict = ledger.loc[("C1", dataset)], direction(row, 0, yes, no)
+        compared = [
+            ("the baseline", change(row), row["n"], runs),
+            ("the same, relative", change(relative, "ours", " %"), row["n"], runs),
+        ]
+        if ("S3", dataset) in ledger.index:
+            balanced = change(ledger.loc[("S3", dataset)], "ours")
+            compared.append(("the same, every class weighing the same", balanced, row["n"], runs))
+        compared += [
+            (words, change(rows.loc[name]), rows.loc[name, "n"], rows.loc[name, "seeds"])
+            for name, words in CONTROLS.items()
+            if name in rows.index
+        ]
+        compared.append(("the baseline, clean images", change(clean, "ours"), f"{clean['n']:.0f}", runs))
+        text = jinja2.Template(ANSWERED).render(
+            verdict=verdict if verdict in (yes, no) else unseen,
+            title=DATASETS[dataset].named(phantom=profile.phantom is not None),
+            attack=f"{ATTACK_TITLES[attack.attack]} ({numbers})",
+            off="not to be attributed" in row["conclusion"],
+            typical=f"{100 * TYPICAL:.0f} %",
+            largest=row["epsilons"].split()[-1],
+            table=pd.DataFrame(
+                compared, columns=["attention against", "change (95 % interval)", "images", "training runs"]
+            ).to_markdown(index=False, disable_numparse=True),
+            gain=answers.gains(
+                clean_models[clean_models["dataset"] == dataset], profile.model.attention_maps
+            ),
+            standing=_standing(tables, dataset),
+        )
+        answered += [p if p.startswith("|") else p.replace("\n", " ") for p in text.split("\n\n")]
+    typical, extreme = (CLAIMS[claim][1].removesuffix(" (relative)") for claim in ("C1", "C2"))
+    said = (
+        "Intervals are paired by image, over images and, with several, training runs. The paper reports "
+        f"{typical} in typical and {extreme} in extreme scenarios, relative, at no cost in clean accuracy."
+    )
+    return "\n\n".join([*answered, said])
+
+
+def _standing(tables, dataset) -> str:
+    rows = tables["comparison"][tables["comparison"]["dataset"] == dataset]
+    fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
+    if fallen.empty:
+        return f"Some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
+    return (
+        f"From {fallen['epsilon'].min():g} gray levels on, each of the two networks keeps less than "
+        f"{100 * FALLEN:.0f} % of the {rows['n'].iloc[0]} images"
+        + (", on average over its training runs." if rows["seeds"].iloc[0] > 1 else ".")
+    )
+
+
+def _found(tables, profile) -> list[str]:
+    """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
+    comparison, clean, headline = tables["comparison"], tables["clean_accuracy"], profile.evaluation.headline
+    sentences = [*tables.get("why_findings", {"sentence": []})["sentence"]]
+    if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
+        attributed = tables["why_attribution"]
+        sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
+    sentences += [
+        f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
+    ]
+    sentences += [
+        f"{name}: {said}"
+        for name, rows in clean.groupby("dataset", sort=False)
+        if (said := answers.branch(rows, profile.model.attention_maps))
+    ]
+    if "why_sanity" in tables:
+        sentences.append(answers.sound(tables["why_sanity"], profile.label))
+    return [sentence for sentence in sentences if sentence]
+
+
+def write_readme(profile: Profile) -> None:
+    """Put the results of a run, and the answer where it has a place, between their markers in the README."""
+    readme = ROOT / "README.md"
+    tables = written(ROOT / "figures" / profile.profile / "tables")
+    text = readme.read_text(encoding="utf-8")
+    if (begin := BEGIN.format(profile.profile)) not in text:
+        raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
+    for begin, end, write in ((BEGIN, END, section), (ANSWER, END_ANSWER, answer)):
+        head, found, rest = text.partition(begin.format(profile.profile))
+        if found:
+            text = f"{head}{found}\n\n{write(profile, tables)}\n\n{end}{rest.split(end, 1)[1]}"
+    artifacts.write_text(readme, text)
+
+
+def render_notebooks(profile: Profile) -> None:
+    """Put the outputs of a run into `notebooks/*.ipynb`, each for the data set that it names by default, and the lines
+    that their links to code mean today.
+
+    00_explore is no stage of a run, so it is run here, on the models that the run left.
+    """
+    for path in sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        defaults = {}
+        exec(next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), defaults)
+        suffix = "" if path.stem.endswith("results") else f"_{defaults['dataset']}_seed{defaults['seed']}"
+        executed = ROOT / "figures" / profile.profile / "notebooks" / f"{path.stem}{suffix}.ipynb"
+        if path.stem == EXPLORE:
+            run_notebook(path.stem, executed, {"profile": profile.profile})
+        if not executed.is_file():
+            raise StudyError(f"There is no {executed}; run ./reproduce --profile {profile.profile} first.")
+        cells = [
+            cell
+            for cell in nbformat.read(executed, as_version=4).cells
+            if "injected-parameters" not in cell.metadata.get("tags", [])
+        ]
+        if _code(cells) != _code(notebook.cells):
+            raise StudyError(f"{executed} is not of this {path.name}; run ./reproduce again.")
+        for cell, done in zip(notebook.cells, cells, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            else:
+                cell.source = links.anchored(cell.source)
+        with artifacts.replacing(path) as temporary:
+            nbformat.write(notebook, temporary)
+
+
+def _code(cells):
+    """The code of each cell, None for text, whose links depend on where the notebook lies."""
+    return [cell.source if cell.cell_type == "code" else None for cell in cells]
+
+
+if __name__ == "__main__":
+    try:
+        profile = load_profile(sys.argv[1])
+        write_readme(profile)
+        if profile.profile == "quick":
+            render_notebooks(profile)
+        write_index(ROOT / "figures" / profile.profile)
+    except StudyError as error:
+        sys.exit(f"readme: {error}")
