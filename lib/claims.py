@@ -5,6 +5,7 @@ verdict in the claims table.
 """
 
 from collections.abc import Mapping
+from functools import wraps
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,11 @@ CLAIMS = {
         "not said",
     ),
 }
+
+UNITS = {"C1": "% (relative)", "C4": "%", "C5": "epochs (median)"} | dict.fromkeys(
+    ("C6", "S2"), "difference of rank correlations"
+)
+"""What a claim's number counts, where it is not percentage points."""
 
 ABOUT_ATTENTION = ("C1", "C2", "C3", "C6", "S1", "S2", "S3")
 """Claims that cannot be judged where the attention branch is off."""
@@ -209,18 +215,26 @@ def ledger(
     curve = compare(outcomes, *headline)
     rows = []
     for dataset in dict.fromkeys(outcomes["dataset"]):
-        here = curve[curve["dataset"] == dataset]
-        everything = outcomes[outcomes["dataset"] == dataset]
-        attacked = under(everything, *headline)
+        here, attacked, tested, trained, explained = (
+            table[table["dataset"] == dataset] for table in (curve, outcomes, predictions, histories, shifts)
+        )
+        typical, extreme = (
+            here.loc[here["regime"] == regime, "epsilon"] for regime in ("typical", "extreme")
+        )
+        under_headline = under(attacked, *headline)
+        found = {
+            "C1": _relative(under_headline, typical),
+            "C2": _difference(under_headline, extreme),
+            "C3": _clean(tested),
+            "C5": _stopping(trained, protocol),
+            "C6": _gradcam(explained, "baseline", ("reproduced", "inconclusive")),
+            "S1": _softmax(attacked, typical, headline),
+            "S2": _gradcam(explained, "pooling", ("due to the attention", "no difference seen")),
+            "S3": _balanced(under_headline, typical),
+        }
         rows += [
-            _typical(attacked, here) | {"dataset": dataset},
-            _softmax(everything, here, headline) | {"dataset": dataset},
-            _extreme(attacked, here) | {"dataset": dataset},
-            _clean(predictions[predictions["dataset"] == dataset]) | {"dataset": dataset},
-            _stopping(histories[histories["dataset"] == dataset], protocol) | {"dataset": dataset},
-            _gradcam(shifts[shifts["dataset"] == dataset]) | {"dataset": dataset},
-            _gradcam(shifts[shifts["dataset"] == dataset], "pooling") | {"dataset": dataset},
-            _balanced(attacked, here) | {"dataset": dataset},
+            {"claim": claim, "dataset": dataset, "unit": UNITS.get(claim, "points")} | row
+            for claim, row in found.items()
         ]
     for row in rows:
         row["verdict"] = in_one_pair(row["verdict"], row.get("seeds"))
@@ -235,7 +249,7 @@ def ledger(
             )
     rows.append(
         {
-            "claim": "C4", "dataset": "any", "ours": resnet50_percent, "unit": "%",
+            "claim": "C4", "dataset": "any", "unit": UNITS["C4"], "ours": resnet50_percent,
             "verdict": "reproduced" if resnet50_percent < 1.3 else "not reproduced",
         }
     )  # fmt: skip
@@ -280,63 +294,65 @@ def _verdict(low: float, high: float, above: float = 0.0, below: float = 0.0) ->
     return "reproduced" if low > above else "not reproduced" if high < below else "inconclusive"
 
 
+def _judged_where_some(judge):
+    """A rule on budgets of one regime, of which a curve need not have any."""
+
+    @wraps(judge)
+    def judged(outcomes, epsilons, *more):
+        return {"verdict": UNTESTABLE} if epsilons.empty else judge(outcomes, epsilons, *more)
+
+    return judged
+
+
+def _in_points(change, verdict, scale=100):
+    """A row of the ledger from a paired difference of shares."""
+    return {
+        "n": change.images, "seeds": change.seeds, "verdict": verdict,
+        "ours": scale * change.difference, "ci_low": scale * change.low, "ci_high": scale * change.high,
+    }  # fmt: skip
+
+
 def _share_survived(attacked: pd.DataFrame, epsilons) -> tuple[np.ndarray, np.ndarray]:
     """Per seed and image, the share of these budgets that it survives: what an average over budgets is made of."""
     part = attacked[attacked["epsilon"].isin(epsilons)].assign(correct=lambda t: t["correct"].astype(float))
     return tuple(_matrix(part, "variant", variant) for variant in ("baseline", "attention"))
 
 
-def _typical(attacked, curve):
-    epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
-    row = {"claim": "C1", "unit": "% (relative)"}
-    if epsilons.empty:
-        return row | {"verdict": UNTESTABLE}
+@_judged_where_some
+def _relative(attacked, epsilons):
     baseline, attention = _share_survived(attacked, epsilons)
     change = relative_change(baseline, attention)
-    return row | {
+    return {
         "ours": change.percent, "ci_low": change.low, "ci_high": change.high,
         "n": baseline.shape[1], "seeds": len(baseline), "verdict": _verdict(change.low, change.high),
     }  # fmt: skip
 
 
-def _extreme(attacked, curve):
-    epsilons = curve.loc[curve["regime"] == "extreme", "epsilon"]
-    row = {"claim": "C2", "unit": "points"}
-    if epsilons.empty:
-        return row | {"verdict": UNTESTABLE}
-    baseline, attention = _share_survived(attacked, epsilons)
-    change = paired_difference(baseline, attention)
-    return row | {
-        "ours": 100 * change.difference, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
-        "n": change.images, "seeds": change.seeds,
-        "verdict": _verdict(change.low, change.high),
-    }  # fmt: skip
+@_judged_where_some
+def _difference(attacked, epsilons):
+    change = paired_difference(*_share_survived(attacked, epsilons))
+    return _in_points(change, _verdict(change.low, change.high))
 
 
-def _balanced(attacked, curve):
-    epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
-    row = {"claim": "S3", "unit": "points"}
-    if epsilons.empty:
-        return row | {"verdict": UNTESTABLE}
+@_judged_where_some
+def _balanced(attacked, epsilons):
     shares = _share_survived(attacked, epsilons)
     labels = attacked.groupby("image_id")["label"].first()  # by image_id, as in the matrices of shares
     change = balanced_difference(*shares, labels.to_numpy())
     words = {"reproduced": "higher", "not reproduced": "lower", "inconclusive": "no difference seen"}
-    return row | {
+    return {
         "ours": 100 * change.mean, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
-        "n": change.n, "seeds": len(shares[0]),
-        "verdict": words[_verdict(change.low, change.high)],
+        "n": change.n, "seeds": len(shares[0]), "verdict": words[_verdict(change.low, change.high)],
     }  # fmt: skip
 
 
-def _softmax(outcomes, curve, headline):
-    epsilons = curve.loc[curve["regime"] == "typical", "epsilon"]
-    row = {"claim": "S1", "unit": "points", "verdict": UNTESTABLE}
+@_judged_where_some
+def _softmax(outcomes, epsilons, headline):
     ways = [[under(outcomes, *attack, through) for through in ("logits", "softmax")]
             for attack in (headline[:2], ("pgd", "linf"))]  # fmt: skip
     routes = next((routes for routes in ways if not any(route.empty for route in routes)), None)
-    if epsilons.empty or routes is None:
-        return row
+    if routes is None:
+        return {"verdict": UNTESTABLE}
     shared = _of_all(pd.concat(routes), "through")
     logits, softmax = (
         _share_survived(shared[shared["through"] == through], epsilons) for through in ("logits", "softmax")
@@ -350,26 +366,19 @@ def _softmax(outcomes, curve, headline):
         "not reproduced": "gain understated through the softmax",
         "inconclusive": "no difference seen",
     }
-    return row | {
-        "ours": 200 * change.difference, "ci_low": 200 * change.low, "ci_high": 200 * change.high,
-        "n": change.images, "seeds": change.seeds, "verdict": words[_verdict(change.low, change.high)],
-    }  # fmt: skip
+    return _in_points(change, words[_verdict(change.low, change.high)], 200)
 
 
 def _clean(predictions):
     change = paired_difference(
         *(_matrix(predictions, "variant", variant) > 0 for variant in ("baseline", "attention"))
     )
-    return {
-        "claim": "C3", "unit": "points", "n": change.images, "seeds": change.seeds,
-        "ours": 100 * change.difference, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
-        "verdict": _verdict(change.low, change.high, above=-CLEAN_MARGIN),
-    }  # fmt: skip
+    return _in_points(change, _verdict(change.low, change.high, above=-CLEAN_MARGIN))
 
 
 def _stopping(histories, protocol):
     stopped = histories.groupby(["variant", "seed"])["epoch"].max()
-    row = {"claim": "C5", "unit": "epochs (median)", "ours": float(stopped.median()), "n": len(stopped)}
+    row = {"ours": float(stopped.median()), "n": len(stopped)}
     if not protocol:
         return row | {"verdict": f"{UNTESTABLE}: it needs up to 300 epochs and a patience of 40"}
     verdict = "reproduced" if stopped.between(60, 90).mean() > 0.5 else "not reproduced"
@@ -384,18 +393,16 @@ def map_difference(shifts: pd.DataFrame, other: str = "baseline") -> MeanInterva
     return mean_over_seeds((wide["attention"] - wide[other]).unstack("image_id").to_numpy())  # noqa: PD010
 
 
-def _gradcam(shifts, other="baseline"):
+def _gradcam(shifts, other, words):
     shifts = shifts[shifts["map"] == "gradcam"]
-    row = {"claim": "C6" if other == "baseline" else "S2", "unit": "difference of rank correlations"}
     if other not in set(shifts["variant"]):
-        return row | {"verdict": f"not tested: no {other} was trained"}
+        return {"verdict": f"not tested: no {other} was trained"}
     mean = map_difference(shifts, other)
-    words = {"C6": ("reproduced", "inconclusive"), "S2": ("due to the attention", "no difference seen")}
-    excludes = mean.low > 0 or mean.high < 0
-    return row | {
+    verdict = words[0 if mean.low > 0 or mean.high < 0 else 1]
+    return {
         "n": mean.n, "seeds": shifts.loc[shifts["variant"] == other, "seed"].nunique(),
         "ours": mean.mean, "ci_low": mean.low, "ci_high": mean.high,
-        "verdict": UNTESTABLE if mean.n < FEWEST_MAPS else words[row["claim"]][0 if excludes else 1],
+        "verdict": verdict if mean.n >= FEWEST_MAPS else UNTESTABLE,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
+from lib.profile import Attack
 
 ATTACK_TITLES = {
     "fgsm": "FGSM",
@@ -29,6 +30,12 @@ BUDGETS = {
 }
 # For a value above the panel; a triangle would be a variant's marker.
 ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
+
+
+def attack_in_full(attack: Attack) -> str:
+    """An attack's name with the numbers that the profile gives it, such as `AutoAttack (steps 12, queries 100)`."""
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
+    return ATTACK_TITLES.get(attack.attack, attack.attack) + (f" ({numbers})" if numbers else "")
 
 
 def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -95,12 +102,19 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return _with_legend(figure, axes, inside=False)
 
 
-def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+def relative_change(
+    table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack
+) -> Figure:
     """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
 
     `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
-    change in percent stands above each point, a dash where it is not defined.
+    change in percent stands above each point, a dash where it is not defined. `each`: what `attack` left in each
+    training run, as from `lib.tables.robust_accuracy`; of several a small dot for each.
     """
+    each = each.pivot_table(
+        index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy"
+    )
+    each = 100 * (each["attention"] - each["baseline"])
     datasets = list(dict.fromkeys(table["dataset"]))
     size = (WIDTH, max(1.55 * len(datasets) + 0.5, 2.6))
     figure, axes = plt.subplots(len(datasets), 1, figsize=size, sharey=True, squeeze=False)
@@ -112,6 +126,10 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             error = 100 * whiskers(part["difference"], part["ci_low"], part["ci_high"])
             ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
                         color=COLOURS["attention"], markerfacecolor=face, label=f"{regime} budget")  # fmt: skip
+        if each.shape[1] > 1:
+            runs = each.loc[dataset].loc[here["epsilon"]].to_numpy()
+            x = np.repeat(here.index + 0.13, each.shape[1])
+            ax.plot(x, runs.ravel(), "o", color="0.2", markersize=2, alpha=0.8, label="a training run")
         above = ax.get_xaxis_transform()
         for i, percent in here["percent"].items():
             words = (
@@ -121,10 +139,10 @@ def relative_change(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
         _equal_steps(ax, here["epsilon"])
         ax.set_title(f"{titles[dataset]}, {_count(here)}", pad=13)
-    axes[-1, 0].set_xlabel(r"$\epsilon$, change of a pixel (gray levels, 1/255)")
+    axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
     figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
     # In the line of the title, above the relative changes.
-    axes[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.3, ncols=2)
+    axes[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.3, ncols=3)
     return figure
 
 

@@ -30,7 +30,7 @@ FIGURES = {
     "relative_change": Entry(
         "What attention changes",
         "Attention minus baseline in percentage points, paired 95 % intervals; the numbers are the relative change. "
-        "Filled: budgets at which the baseline keeps 10 %; open: larger ones.",
+        "Filled: budgets at which the baseline keeps 10 %; open: larger ones. Small dots: training runs, if several.",
         f'"up to +16 %" and "up to +2700 %" (C1 and C2), in {LOST}',
     ),
     "softmax_route": Entry(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib import ROOT, StudyError, answers, artifacts, links
 from lib.claims import CLAIMS, TYPICAL, printed, under
-from lib.curves import ATTACK_TITLES
+from lib.curves import attack_in_full
 from lib.datasets import DATASETS
 from lib.index import write_index
 from lib.profile import Profile, load_profile
@@ -116,7 +116,6 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
 
     yes, no, unseen = "Yes, in this run.", "No, it does the opposite.", "Not that this run could see."
     attack = profile.evaluation.named(profile.evaluation.headline)
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
     ledger, answered = tables["claims"].set_index(["claim", "dataset"]), []
     clean_models = tables["clean_accuracy"]
     for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
@@ -139,7 +138,7 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         text = jinja2.Template(ANSWERED).render(
             verdict=verdict if verdict in (yes, no) else unseen,
             title=DATASETS[dataset].named(phantom=profile.phantom is not None),
-            attack=f"{ATTACK_TITLES[attack.attack]} ({numbers})",
+            attack=attack_in_full(attack),
             off="not to be attributed" in row["conclusion"],
             typical=f"{100 * TYPICAL:.0f} %",
             largest=row["epsilons"].split()[-1],

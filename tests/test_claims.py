@@ -148,16 +148,16 @@ def test_what_max_pooling_does_to_grad_cam_is_not_due_to_attention():
     ]
     columns = ["dataset", "variant", "seed", "image_id", "map", "rank_correlation"]
     table = pd.DataFrame(rows, columns=columns)
-    assert claims._gradcam(table)["verdict"] == "reproduced"
-    assert claims._gradcam(table, "pooling")["verdict"] == "no difference seen"
-    assert claims._gradcam(table[table["variant"] != "pooling"], "pooling")["verdict"].startswith(
-        "not tested"
-    )
+    c6 = "baseline", ("reproduced", "inconclusive")
+    s2 = "pooling", ("due to the attention", "no difference seen")
+    assert claims._gradcam(table, *c6)["verdict"] == "reproduced"
+    assert claims._gradcam(table, *s2)["verdict"] == "no difference seen"
+    assert claims._gradcam(table[table["variant"] != "pooling"], *s2)["verdict"].startswith("not tested")
     # Runs that disagree are no difference between the variants, however many images each has.
     runs = table["seed"].map({0: 0.3, 1: -0.4, 2: 0.2}).where(table["variant"] == "attention", 0)
     wobbly = table.assign(rank_correlation=table["rank_correlation"].where(
         table["variant"] == "pooling", 0.5) + runs)  # fmt: skip
-    assert claims._gradcam(wobbly)["verdict"] == "inconclusive"
+    assert claims._gradcam(wobbly, *c6)["verdict"] == "inconclusive"
 
 
 def test_one_training_run_settles_no_claim():
