@@ -96,7 +96,7 @@ def images_of(profile: Profile, dataset: str) -> int:
 
 
 def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.Series:
-    """What one job of a stage takes, for one data set and seed (and variant)."""
+    """What one job of a stage takes, for one data set and seed (and variant); at most: the first seed has controls."""
     if stage not in ("prepare", "variant", "attack", "gradcam", "why"):
         return work()
     images, settings, evaluation = images_of(profile, dataset), profile.training, profile.evaluation
@@ -104,12 +104,13 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     test, validation = round(profile.split.test * images), round(profile.split.validation * images)
     attacked = min(evaluation.images or test, test)
     examined = evaluation.named(evaluation.gradcam_attack)
+    variants = len(profile.variants_of(profile.seeds[0]))
     once = attack_work(examined.attack, classes, **examined.parameters)
     if stage == "prepare":
         return work(read=images)
     if stage == "gradcam":
         shown = min(evaluation.gradcam_images, attacked)
-        return len(profile.variants) * shown * (once + work(gradient=2, forward=4))
+        return variants * shown * (once + work(gradient=2, forward=4))
     if stage == "why":
         # lib.why.measured: an attack at each budget; a Hessian-vector product is about two gradients.
         why = evaluation.why
@@ -118,26 +119,28 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         )
         planes = min(why.plane_images, attacked) * work(forward=why.plane_points**2)
         sound = min(why.sanity_images, attacked) * work(gradient=20, forward=why.score_cam_channels)
-        return len(profile.variants) * (looked + planes + sound)
+        return variants * (looked + planes + sound)
     if stage == "attack":
         # lib.attacks.trust: a large budget, random search, transfer from every other variant, more steps, another loss,
         # and a fuller AutoAttack on what stands, here all.
         numbers = {"steps": DEFAULTS[examined.attack]["steps"], "restarts": 1} | examined.parameters
         longer = evaluation.trust.longer * numbers["steps"] * (numbers["restarts"] + 2)
-        checks = once * len(profile.variants) + work(
+        checks = once * variants + work(
             gradient=longer + evaluation.trust.steps, forward=evaluation.trust.queries
         )
         if cut := evaluation.ensemble:
             short = DEFAULTS["autoattack"] | cut.parameters
             if (more := fuller(short, evaluation.trust.longer)) != short:
                 checks += attack_work("autoattack", classes, **more)
-        return len(profile.variants) * min(evaluation.trust_images, attacked) * checks
+        return variants * min(evaluation.trust_images, attacked) * checks
 
     epoch = max(
         settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation))
     )
     epochs = min(settings.epochs, EPOCHS)
     total = work(training=epochs * epoch, forward=epochs * validation + test)
+    if settings.adversarial:
+        total += work(gradient=epochs * epoch * settings.adversarial.steps)
     for entry in evaluation.attacks:
         budgets = len(entry.epsilons or evaluation.epsilons)
         total += min(entry.images or attacked, attacked) * search_work(entry, classes, budgets)

@@ -23,7 +23,10 @@ def run_variant(study: Study, variant: str) -> None:
 
     One process for all of it starts once and compiles once. Each part is kept as soon as it is there (training after
     every epoch, attacks one by one), so that a process that was killed continues there when it is called again.
+    Raises StudyError for an attack that cannot be, before anything is trained.
     """
+    for entry in study.profile.evaluation.attacks:
+        study.attack(entry)
     study.trained(variant)
     study.predictions_of(variant)
     outcomes_of(study, variant)

@@ -152,7 +152,19 @@ class Training(Section):
 class Attack(Section):
     """One attack and the budgets it is run at; parameters go to `lib.attacks.make_attack`."""
 
-    attack: str
+    attack: Literal[
+        "fgsm",
+        "bim",
+        "mi_fgsm",
+        "pgd",
+        "apgd_ce",
+        "apgd_dlr",
+        "apgd_t",
+        "fab_t",
+        "square",
+        "cw",
+        "autoattack",
+    ]
     norm: Literal["linf", "l2"] = "linf"
     epsilons: list[Annotated[float, Field(gt=0)]] | None = None
     through: Literal["logits", "softmax"] = "logits"
@@ -318,12 +330,16 @@ class Profile(Section):
         model, training = (self.model, paper.model), (self.training, paper.training)
         compared = {
             "data": [(p.label, p.split.max_images) for p in (self, paper)],
+            "contrast of x-rays": [p.preprocessing.xray_contrast for p in (self, paper)],
             "image size": [self.preprocessing.image_size, paper.preprocessing.image_size],
             "backbone": [(m.backbone, m.width) for m in model],
             "starting weights": [m.weights for m in model],
+            "feature map": [self.model.backbone == paper.model.backbone and m.feature_layer for m in model],
             "attention block": [(m.attention_maps, m.gamma, m.dropout) for m in model],
             "batch normalisation": [m.batch_norm_momentum for m in model],
             "optimiser settings": [(t.learning_rate, t.adam_epsilon, t.class_weights) for t in training],
+            "adversarial training": [t.adversarial for t in training],
+            "precision": [t.precision for t in training],
             "number of epochs": [(t.epochs, t.patience, t.min_delta) for t in training],
             "share of the data per epoch": [
                 [t.epoch_fraction.get(d, 1) for d in self.datasets] for t in training
@@ -406,6 +422,11 @@ def check(name: str, dataset: str = "", data: str | Path = "") -> Profile:
     if dataset and dataset not in profile.datasets:
         raise StudyError(
             f"Profile {profile.profile} has no data set {dataset!r}; it has {', '.join(profile.datasets)}."
+        )
+    if profile.model.weights not in ("imagenet", "none") and not Path(profile.model.weights).is_file():
+        raise StudyError(
+            f"Profile {profile.profile} starts from {profile.model.weights}, and there is no such file: model.weights "
+            "is imagenet, none or the path of a weights file."
         )
     if data and profile.source == "original":
         missing = [d for d in ([dataset] if dataset else profile.datasets) if not (ROOT / data / d).is_dir()]

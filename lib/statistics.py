@@ -18,6 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from lib import StudyError
 
 TAILS = (0.025, 0.975)
+MANY = 30  # values from which the bootstrap of a mean is trusted by itself
 RESAMPLES = 2_000
 PAIRED_RESAMPLES = 10_000  # cheap: see `_resample`
 BLOCK = 4_000_000  # most weights (resamples x images) of a bootstrap held in memory at once
@@ -86,11 +87,13 @@ def proportion(correct) -> Interval:
 def accuracy_over_seeds(correct) -> Interval:
     """Mean accuracy of several training runs on the same images.
 
-    `correct`: bool or float in [0, 1], (images,) or (seeds, images). With one seed Wilson's interval, over images;
+    `correct`: bool, or float of 0 and 1, (images,) or (seeds, images). With one seed Wilson's interval, over images;
     with several the bootstrap over images and seeds of `paired_difference`, which pulls in two images more, one
-    right and one wrong. Raises StudyError for empty input and values outside [0, 1].
+    right and one wrong. Raises StudyError for empty input and other values.
     """
     correct = _outcomes(correct, "correct")
+    if not np.isin(correct, (0, 1)).all():
+        raise StudyError("correct must be 0 or 1 for every image: shares are no outcomes of one model.")
     if len(correct) == 1:
         return proportion(correct[0].astype(bool))
     low, high = np.quantile(_resample(correct, correct, 0)[0], TAILS)
@@ -234,6 +237,7 @@ def macro_auc(labels, probabilities, seed: int = 0, resamples: int = RESAMPLES) 
 def mean_interval(values, seed: int = 0) -> MeanInterval:
     """Mean of values, one per image, with a BCa bootstrap interval (Efron 1987; scipy.stats.bootstrap).
 
+    A bootstrap of few values is too narrow: of fewer than 30 the interval holds Student's t as well.
     `values`: float, any shape. NaN is left out and counted. Equal values: an interval of zero width, which
     is all that the data say. One value: low and high are NaN; none: the mean as well.
     """
@@ -247,6 +251,9 @@ def mean_interval(values, seed: int = 0) -> MeanInterval:
     if np.ptp(known) == 0:
         return MeanInterval(mean, mean, mean, int(known.size), undefined)
     low, high = bootstrap((known,), np.mean, batch=1000, rng=seed).confidence_interval
+    if known.size < MANY:
+        _, lowest, highest = _student(mean, [known.var(ddof=1) / known.size], known.size - 1)
+        low, high = min(low, lowest), max(high, highest)
     return MeanInterval(mean, float(low), float(high), int(known.size), undefined)
 
 

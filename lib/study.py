@@ -29,7 +29,7 @@ class Study:
     """One data set and one seed of a profile.
 
     `profile` is a name (`quick`) or a path, `dataset` one of the profile's, `seed` one of its seeds, `data`
-    the folder of the original data (not used for phantoms). Raises StudyError for anything unknown.
+    the folder of the original data (not used for phantoms). Raises StudyError for an unknown profile or data set.
     """
 
     def __init__(self, profile="quick", dataset="ham10000", seed=0, data="data/raw"):
@@ -214,10 +214,6 @@ class Study:
         if (variant, through) not in self._loaded:
             self._loaded[variant, through] = Classifier(self.trained(variant)[0], through=through)
         return self._loaded[variant, through]
-
-    def trained_all(self) -> dict[str, keras.Model]:
-        """The models of all variants, by name."""
-        return {variant: self.trained(variant)[0] for variant in self.variants}
 
     def histories(self) -> pd.DataFrame:
         """The training histories of all variants, with columns dataset, variant, seed."""

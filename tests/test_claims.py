@@ -261,3 +261,20 @@ def test_the_softmax_gap_is_what_the_attack_misses():
     assert (table["ci_low"] <= table["difference"]).all()
     assert (table["difference"] <= table["ci_high"]).all()
     assert claims.softmax_gap(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).empty
+
+
+def test_the_routes_are_compared_at_budgets_that_both_have():
+    """Attacks that find the same through both outputs hide nothing, whatever budgets each was run at besides."""
+    shares = (0.9, 0.8, 0.5, 0.2)
+    logits = outcomes(shares, shares, (0, 1, 2, 4))
+    through = logits.assign(through="softmax")
+    assert ledger(pd.concat([logits, through])).loc["S1", "ours"] == 0
+    one = pd.concat([logits, through[through["epsilon"].isin([0, 2])]])
+    assert ledger(one).loc["S1", "ours"] == 0
+    none = pd.concat([logits, through[through["epsilon"] == 0]])
+    assert ledger(none).loc["S1", "verdict"].startswith("not testable")
+
+
+def test_the_range_of_epochs_is_not_given_for_an_interval():
+    same = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
+    assert ledger(same, protocol=True).loc["C5", ["ci_low", "ci_high"]].isna().all()

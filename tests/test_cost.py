@@ -9,7 +9,7 @@ import pytest
 
 from lib import StudyError, cost
 from lib.attacks import ATTACKS, Classifier, make_attack
-from lib.profile import load_profile
+from lib.profile import Adversarial, load_profile
 
 PAPER = load_profile("paper")
 
@@ -156,3 +156,16 @@ def test_a_fuller_autoattack_has_the_numbers_of_the_one_that_is_run(times):
     ):
         run = make_attack("autoattack", **numbers).fuller(times)
         assert cost.fuller(numbers, times) == {name: getattr(run, name) for name in numbers}
+
+
+def test_adversarial_training_and_controls_cost_what_they_take():
+    mine = PAPER.model_copy(
+        update={"training": PAPER.training.model_copy(update={"adversarial": Adversarial(method="pgd-at")})}
+    )
+    plain, hard = (cost.stage_work(profile, "variant", "ham10000") for profile in (PAPER, mine))
+    assert (
+        hard["gradient"] - plain["gradient"] == 7 * 75 * 651
+    )  # seven steps for every image that is trained on
+    more = PAPER.model_copy(update={"controls": ["pooling", "frozen"]})
+    few, many = (cost.stage_work(profile, "gradcam", "ham10000") for profile in (PAPER, more))
+    assert many["gradient"] == pytest.approx(few["gradient"] * 4 / 2)

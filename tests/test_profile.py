@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -6,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import ROOT, StudyError
-from lib.attacks import make_attack
-from lib.profile import check, load_profile
+from lib.attacks import ATTACKS, make_attack
+from lib.evaluation import run_variant
+from lib.profile import Attack, check, load_profile
+from lib.study import Study
 
 QUICK = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
 
@@ -122,3 +125,43 @@ def test_unknown_names_list_the_known_ones():
         check("quik")
     with pytest.raises(StudyError, match="Profile quick has no data set 'imagenet'"):
         check("quick", "imagenet")
+
+
+def test_an_attack_that_does_not_exist_is_refused(tmp_path):
+    evaluation = QUICK["evaluation"] | {"attacks": [{"attack": "bimm"}]}
+    with pytest.raises(StudyError, match=r"evaluation.attacks.0.attack: .*'pgd'.*got 'bimm'"):
+        load_profile(write(tmp_path, QUICK | {"evaluation": evaluation}))
+
+
+def test_attacks_of_profiles_are_those_that_there_are():
+    assert set(get_args(Attack.model_fields["attack"].annotation)) == set(ATTACKS)
+
+
+def test_a_weights_file_that_is_not_there_is_said_before_anything_runs(tmp_path):
+    path = write(tmp_path, QUICK | {"model": QUICK["model"] | {"weights": "nowhere.weights.h5"}})
+    with pytest.raises(StudyError, match=r"starts from nowhere.weights.h5, and there is no such file"):
+        check(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "said"),
+    [
+        ("training", {"adversarial": {"method": "pgd-at"}}, "adversarial training"),
+        ("training", {"precision": "mixed_bfloat16"}, "precision"),
+        ("preprocessing", {"xray_contrast": "none"}, "contrast of x-rays"),
+        ("model", {"feature_layer": "conv5_block3_add"}, "feature map"),
+    ],
+)
+def test_what_goes_beyond_the_paper_is_a_departure(tmp_path, section, change, said):
+    paper = yaml.safe_load((ROOT / "profiles" / "paper.yaml").read_text())
+    changed = paper | {section: paper.get(section, {}) | change, "profile": "quick"}
+    assert load_profile(write(tmp_path, changed)).departures == [said]
+
+
+def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_path, monkeypatch):
+    attacks = [{"attack": "pgd", "parameters": {"stepz": 10}}]
+    path = write(tmp_path, QUICK | {"evaluation": {"attacks": attacks, "headline": "pgd-linf"}})
+    study = Study(path, "ham10000", 0)
+    monkeypatch.setattr(study, "trained", lambda variant: pytest.fail("trained first"))
+    with pytest.raises(StudyError, match="'pgd' has no parameter 'stepz'"):
+        run_variant(study, "baseline")

@@ -369,3 +369,23 @@ def test_an_interval_of_a_share_holds_it_down_to_the_last_bit():
         for correct in (np.zeros(n, bool), np.ones(n, bool)):
             share, low, high = proportion(correct)
             assert low <= share <= high
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential"])
+def test_intervals_of_a_few_values_cover_as_often_as_student_s(draw):
+    rng = np.random.default_rng(0)
+    truth, hits, student = {"normal": 0.0, "exponential": 1.0}[draw], 0, 0
+    for repetition in range(300):
+        values = getattr(rng, draw)(size=6)
+        result = mean_interval(values, seed=repetition)
+        hits += result.low <= truth <= result.high
+        low, high = stats.t.interval(0.95, 5, values.mean(), stats.sem(values))
+        student += low <= truth <= high
+        assert result.low <= low + 1e-12
+        assert result.high >= high - 1e-12
+    assert hits >= student > 0.8 * 300
+
+
+def test_shares_are_no_outcomes_of_one_model():
+    with pytest.raises(StudyError, match="0 or 1"):
+        accuracy_over_seeds([0.5, 0.5, 0.2, 0.0])

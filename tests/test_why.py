@@ -452,10 +452,10 @@ def test_a_mechanism_is_named_only_where_every_run_shows_it():
         variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"})
     )
     assert mechanism(surfaces(), surfaces()).endswith("farther, by a larger margin and by a flatter slope.")
-    assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), margin" in mechanism(surfaces(), swapped)
+    assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), n = 30, 30" in mechanism(surfaces(), swapped)
     assert mechanism(surfaces(), swapped).endswith("training runs contradict each other.")
     same = surfaces().assign(margin=1.0, slope=1.0, distance=1.0)
-    assert mechanism(surfaces(), same).endswith("no difference seen in every run.")
+    assert mechanism(surfaces(), same).endswith("a difference in some training runs only.")
 
 
 def test_a_mechanism_that_could_not_be_measured_is_not_a_difference_that_was_not_seen():

@@ -148,8 +148,8 @@ def findings(
                 here[here["measure"] == MEASURES[name][0]] for name in ("distance", "margin", "slope")
             )
             mechanism.append(
-                f"{title} {numbers(distance)}, margin {numbers(margin)}, slope {numbers(slope)}, n = "
-                f"{', '.join(map(str, distance['n']))}: {_of_one(_mechanism(distance, margin, slope), distance)}"
+                f"{title} {numbers(distance)}, n = {', '.join(map(str, distance['n']))}: "
+                f"{_of_one(_mechanism(distance, margin, slope), distance)}"
                 if distance["n"].all()
                 else f"{title} not measured, no image here is classified correctly by both"
             )
@@ -173,8 +173,8 @@ def findings(
     sentences = {
         "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
         + "; ".join(robust),
-        "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope), "
-        "image by image: " + "; ".join(mechanism),
+        "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope, "
+        "each by itself in `why_ratios`), image by image: " + "; ".join(mechanism),
     }
     if place:
         sentences["place"] = (
@@ -201,7 +201,7 @@ def _in_every_run(rows, nothing, more, less):
     if len(said) == 1:
         return said.pop()
     return (
-        "no difference seen in every run"
+        "a difference in some training runs only"
         if not {more, less} <= said
         else "training runs contradict each other"
     )

@@ -239,8 +239,8 @@ def matched(study: Study) -> pd.DataFrame:
 
 
 def frequencies(study: Study) -> pd.DataFrame:
-    """Perturbations by frequency, per image: dataset, variant, seed, image_id, source (gradient, pgd-linf,
-    pgd-l2, noise), epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that
+    """Perturbations by frequency, per image: dataset, variant, seed, image_id, source (clean, gradient, pgd
+    in L-inf, noise), epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that
     the filter leaves), mean_frequency and band0, band1, ... (shares of the energy, unfiltered rows only).
     """
     rows, why = common(study), study.profile.evaluation.why

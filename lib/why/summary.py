@@ -19,15 +19,23 @@ MEASURES = {
 }
 """Columns of `measured.loss_surface`: title and unit."""
 
+SHARES = ("correct", "pointing")
+"""Columns whose values are 0 or 1 (`pointing` is in between where several pixels are the highest)."""
+
 RATIOS = ("margin", "slope", "distance", "slope_by_attack", "eigenvalue", "eigenvalue_matched")
 
 
 def _interval_rows(table, keys, values):
-    """One row per group: the keys, n, mean, ci_low, ci_high, undefined of a column."""
+    """One row per group: the keys, n, mean, ci_low, ci_high, undefined of a column; of a share Wilson's interval."""
     rows = []
     for key, group in table.groupby(keys, sort=False, dropna=False):
-        m = mean_interval(np.round(group[values].to_numpy(float), 12))  # a map equals itself but for rounding
-        rows.append((*key, m.n, m.mean, m.low, m.high, m.undefined))
+        numbers = np.round(group[values].to_numpy(float), 12)  # a map equals itself but for rounding
+        known = numbers[~np.isnan(numbers)]
+        if values in SHARES and known.size and np.isin(known, (0, 1)).all():
+            rows.append((*key, known.size, *proportion(known.astype(bool)), numbers.size - known.size))
+        else:
+            m = mean_interval(numbers)
+            rows.append((*key, m.n, m.mean, m.low, m.high, m.undefined))
     return pd.DataFrame(rows, columns=[*keys, "n", "mean", "ci_low", "ci_high", "undefined"])
 
 
@@ -222,7 +230,7 @@ def density_ratios(where: pd.DataFrame) -> pd.DataFrame:
     a region.
 
     `where` as from `measured.where_it_is_hit`. One row per data set, seed, other variant, region (those that
-    both have), attack, norm and epsilon: n, ratio, ci_low, ci_high, undefined.
+    both have), attack, norm and epsilon: n (images with energy there under both), ratio, ci_low, ci_high.
     """
     energies = where[where["kind"] == "energy"]
     energies = energies.assign(

@@ -87,8 +87,8 @@ def top_eigenvalue(classifier, images, labels, steps: int = 20, seed: int = 0, l
     """The eigenvalue of largest magnitude of each image's input Hessian, by power iteration: float64 (n,).
 
     Per squared gray level. `steps` Hessian-vector products from a random vector (the same for every model),
-    then the Rayleigh quotient, with its sign; 0 where the Hessian is 0. From below in magnitude: more steps
-    can only find more.
+    then the Rayleigh quotient, with its sign; 0 where the Hessian is 0. Too few steps find too small a magnitude, or
+    neither of two eigenvalues of opposite sign that are as large.
     """
     images = np.float32(images)
     rng = np.random.default_rng(seed)
