@@ -9,6 +9,7 @@ from pathlib import Path
 from lib import StudyError, cost
 from lib.artifacts import listing
 from lib.profile import check, profile_path
+from lib.sources import sources
 
 NAME = str(config.get("profile", "quick"))
 try:
@@ -23,13 +24,6 @@ GPUS = int(config.get("gpus", 0))  # of each job that trains or attacks
 DATA = str(config.get("data", "data/raw"))  # relative to this folder, like everything here
 RUNS = f"data/runs/{PROFILE.profile}"
 NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
-
-
-def sources(*modules):
-    """The files of these modules and packages of lib."""
-    paths = [Path("lib", module) for module in modules]
-    files = [file for path in paths for file in [path.with_suffix(".py"), *sorted(path.rglob("*.py")), *sorted(path.rglob("*.yaml"))]]
-    return [str(file) for file in files if file.exists()]
 
 
 def finished_variants(wildcards):
@@ -58,9 +52,9 @@ def raw_files(dataset):
 # A finished stage is a marker under data/runs, which git ignores: a fresh clone runs the whole study although
 # it holds rendered figures. What a stage computes lies beside its marker and is reused if it is still valid.
 RUN = (
-    "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook {params.notebook} {params.output} "
-    "-p profile {params.profile} -p seed {wildcards.seed} -p dataset {wildcards.dataset} -p data {params.data:q} "
-    "2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+    "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook {params.notebook} {params.output:q} "
+    "-p profile {params.profile:q} -p seed {wildcards.seed} -p dataset {wildcards.dataset} -p data {params.data:q} "
+    "2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 )
 
 
@@ -87,9 +81,8 @@ rule all:
 
 rule prepare:
     input:
-        "notebooks/01_preprocessing.ipynb",
         profile_path(NAME),
-        sources("preprocessing", "decoding", "prepared", "datasets", "study", "figures"),
+        sources("notebooks/01_preprocessing.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
     params:
@@ -110,7 +103,7 @@ rule prepare:
 rule variant:
     input:
         rules.prepare.output,
-        sources("models", "training", "attacks", "robustness", "evaluation", "study"),
+        sources("lib/evaluation.py"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),
     params:
@@ -125,15 +118,14 @@ rule variant:
     log:
         f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.log",
     shell:
-        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile} {wildcards.dataset} {wildcards.seed} "
-        "{wildcards.variant} {params.data:q} 2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile:q} {wildcards.dataset} {wildcards.seed} "
+        "{wildcards.variant} {params.data:q} 2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 
 
 rule train:
     input:
         finished_variants,
-        "notebooks/02_training.ipynb",
-        sources("models", "training", "study", "tables", "figures"),
+        sources("notebooks/02_training.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
     params:
@@ -152,8 +144,7 @@ rule train:
 rule attack:
     input:
         finished_variants,
-        "notebooks/03_attacks.ipynb",
-        sources("attacks", "robustness", "evaluation", "study", "panels", "claims", "tables", "figures", "curves"),
+        sources("notebooks/03_attacks.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
     params:
@@ -173,8 +164,7 @@ rule attack:
 rule gradcam:
     input:
         finished_variants,
-        "notebooks/04_gradcam.ipynb",
-        sources("attacks", "explain", "study", "panels", "tables", "figures"),
+        sources("notebooks/04_gradcam.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.done"),
     params:
@@ -194,8 +184,7 @@ rule why:
     input:
         finished_variants,
         rules.attack.output,
-        "notebooks/06_why.ipynb",
-        sources("why", "attacks", "explain", "robustness", "evaluation", "study", "statistics", "claims", "tables", "figures"),
+        sources("notebooks/06_why.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/why.done"),
     params:
@@ -215,8 +204,7 @@ rule results:
     input:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
                dataset=DATASETS, seed=PROFILE.seeds, stage=["train", "attack", "gradcam", "why"]),
-        "notebooks/05_results.ipynb",
-        sources("statistics", "claims", "evaluation", "figures", "curves", "tables", "study", "panels", "why"),
+        sources("notebooks/05_results.ipynb"),
     output:
         touch(f"{RUNS}/results.done"),
     params:
@@ -232,15 +220,15 @@ rule results:
     log:
         f"{RUNS}/results.log",
     shell:
-        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook 05_results {params.output} "
-        "-p profile {params.profile} -p dataset {params.datasets} -p data {params.data:q} "
-        "2> {log} || (grep -v -e WARNING -e '^I0000' {log} | tail -n 12 >&2; exit 1)"
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook 05_results {params.output:q} "
+        "-p profile {params.profile:q} -p dataset {params.datasets} -p data {params.data:q} "
+        "2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 
 
 rule report:
     input:
         rules.results.output,
-        sources("report", "index"),
+        sources("lib/report.py"),
     output:
         touch(f"{RUNS}/report.done"),
     params:
@@ -250,4 +238,4 @@ rule report:
     log:
         f"{RUNS}/report.log",
     shell:
-        "python -m lib.report {params.profile} 2> {log} || (cat {log} >&2; exit 1)"
+        "python -m lib.report {params.profile:q} 2> {log:q} || (cat {log:q} >&2; exit 1)"
