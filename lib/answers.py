@@ -102,24 +102,22 @@ def sound(sanity: pd.DataFrame, label: str) -> str:
     A map that stays much the same shows the image, not what was learnt. "" where nothing was randomised.
     """
     rows = sanity[(sanity["against"] == "backbone, bottom") & sanity["mean"].notna()]
+    rows = rows[rows["variant"].isin(["baseline", "attention"])]
     said = []
-    for (dataset, map_, variant), runs in rows.groupby(["dataset", "map", "variant"], sort=False):
-        if variant not in ("baseline", "attention"):
-            continue
-        numbers = ", ".join(
-            f"{r['mean']:.2f}"
-            + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.2f} to {r['ci_high']:.2f})")
-            for _, r in runs.iterrows()
-        )
-        name = "attention's own map" if map_ == "attention" else f"Grad-CAM of {variant}"
-        kept = (runs["mean"] > 0.5).sum()
-        verdict = f", more than half kept in {kept} of {len(runs)} run(s)" if kept else ""
-        said.append(f"{dataset}, {name} {numbers}{verdict}, n = {', '.join(map(str, runs['n']))}")
+    for dataset, maps in rows.groupby("dataset", sort=False):
+        kept = []
+        for (kind, variant), runs in maps.groupby(["map", "variant"], sort=False):
+            name = "attention's own map" if kind == "attention" else f"Grad-CAM of {variant}"
+            if n := (runs["mean"] > 0.5).sum():
+                kept.append(f"{name} in {n} of {len(runs)} training run(s)")
+        few, many = maps["n"].min(), maps["n"].max()
+        images = f"{few} images" if few == many else f"{few} to {many} images"
+        said.append(f"{dataset}, {', '.join(kept) or 'no map'} (n = {images})")
     if not said:
         return ""
     return (
-        "Rank correlation of maps with those of the same network with all weights randomised, near 0 where a map "
-        f"shows what was learnt and not the image alone (Adebayo et al. 2018; {label}): {'; '.join(said)}."
+        "Maps that keep a rank correlation above 0.5 when all weights of their network are randomised, and so show the "
+        f"image and not what was learnt (Adebayo et al. 2018; {label}; numbers in `why_sanity`): {'; '.join(said)}."
     )
 
 

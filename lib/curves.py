@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
+from lib.attacks import AutoAttack
+from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
 from lib.profile import Attack
 
 ATTACK_TITLES = {
@@ -33,8 +34,17 @@ ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
 
 
 def attack_in_full(attack: Attack) -> str:
-    """An attack's name with the numbers that the profile gives it, such as `AutoAttack (steps 12, queries 100)`."""
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in attack.parameters.items())
+    """An attack's name with the numbers that the profile gives it, such as `PGD (20 steps)`; of an AutoAttack that is
+    cut short also the published ones.
+    """
+    published = AutoAttack() if attack.attack == "autoattack" else None
+
+    def said(name, value):
+        whole = getattr(published, name, None)
+        most = "at most " if name == "target_classes" else ""  # as many as there are wrong classes
+        return f"{value}{f' of {most}{whole}' if whole else ''} {name.replace('_', ' ')}"
+
+    numbers = ", ".join(said(name, value) for name, value in attack.parameters.items())
     return ATTACK_TITLES.get(attack.attack, attack.attack) + (f" ({numbers})" if numbers else "")
 
 
@@ -59,7 +69,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
         if place % columns == 0:
-            ax.set_ylabel(f"{titles[dataset]}\nrobust accuracy")
+            ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy")
         _corner(ax, _count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
@@ -93,7 +103,7 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         if columns > 3:
             ax.tick_params(axis="x", rotation=90)
         name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
-        ax.set_title(f"{titles[panel[0]]}\n{name}" if len(datasets) > 1 else name)
+        ax.set_title(f"{narrow(titles[panel[0]])}\n{name}" if len(datasets) > 1 else name)
         if place % columns == 0:
             ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
         _corner(ax, _count(here))

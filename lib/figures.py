@@ -245,6 +245,11 @@ def whiskers(estimate, low, high) -> np.ndarray:
     return np.maximum([estimate - low, high - estimate], 0)
 
 
+def narrow(title: str) -> str:
+    """A data set's title with its lines broken for the edge of a small panel."""
+    return textwrap.fill(title, 24)
+
+
 def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Mean agreement of clean and attacked maps with 95 % intervals, a marker per training run.
 
@@ -271,7 +276,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
                         markerfacecolor="white" if kind == "attention" else None, capsize=2, label=name)  # fmt: skip
         counts = [table.loc[table["dataset"] == dataset, "n"] for dataset in datasets]
         names = [
-            f"{titles[d]}\nn = {n.min()}" + (f" to {n.max()}" if n.min() < n.max() else "")
+            f"{narrow(titles[d])}\nn = {n.min()}" + (f" to {n.max()}" if n.min() < n.max() else "")
             for d, n in zip(datasets, counts, strict=True)
         ]
         ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=names)

@@ -70,7 +70,7 @@ FIGURES = {
         "Margin, slope and curvature",
         "Attention over each other variant, image by image, with 95 % intervals: margin, slope, and the distance to "
         "the nearest mistake that they give to first order; curvature.",
-        "none; the paper ends by asking what makes the attentive network behave differently",
+        "none; why attention should help is not said in the text that we have",
     ),
     "fig1_xray_pipeline": Entry(
         "The contrast pipeline",
@@ -197,7 +197,9 @@ TABLES = {
         "none; it asks whether C1 is owed to attention",
     ),
     "why_findings": Entry(
-        "What attention changes", "Three sentences with numbers.", "the question that the paper ends with"
+        "What attention changes",
+        "Three sentences with numbers.",
+        "a question that the text we have leaves open",
     ),
     "timings": Entry("Timings", "Seconds that each stage of the run took.", "none"),
     "attacks": Entry("Times of the attacks", "Seconds of our attacks and of other libraries'.", "none"),
@@ -321,7 +323,7 @@ def index(folder: Path) -> str:
         f"# Figures and tables: {folder.name}",
         f"**{stamps[0].rstrip('.')}.**" if stamps else "",
         "What each figure and table shows, what made it, from which run, and the paper's counterpart (our copy of the "
-        "paper ends in section 3.3 and has one figure). Written by `python -m lib.index`.",
+        "paper lacks section 3.4, section 4 and all figures but the first). Written by `python -m lib.index`.",
         "## Figures",
     ]
     for name in figures(folder):

@@ -7,7 +7,7 @@ import nbformat
 import pandas as pd
 
 from lib import ROOT, StudyError, answers, artifacts, links
-from lib.claims import CLAIMS, TYPICAL, printed, under
+from lib.claims import CLAIMS, PAIR, TYPICAL, printed, under
 from lib.curves import attack_in_full
 from lib.datasets import DATASETS
 from lib.index import write_index
@@ -25,9 +25,60 @@ FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
 
 
 def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
-    """The results of a run as Markdown for the README: claims, clean and robust accuracy, every number with
-    its n and 95 % interval. `tables`: those of `figures/<profile>/tables` by name.
+    """The results of a run as Markdown for the README, every number with its n and 95 % interval.
+
+    What was found, and of original data the claims, clean and robust accuracy; of phantoms the tables are named.
+    `tables`: those of `figures/<profile>/tables` by name.
     """
+    titles = {name: DATASETS[name].named(phantom=profile.phantom is not None) for name in profile.datasets}
+    tables = {name: table.replace({"dataset": titles}) for name, table in tables.items()}
+    place, headline = f"figures/{profile.profile}/tables", profile.evaluation.headline
+    data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
+    departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
+    said = [
+        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.{departures}",
+        "\n".join(f"- {sentence}" for sentence in _found(tables, profile)),
+    ]
+    checks = (
+        f"{answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
+        f"{profile.evaluation.trust_epsilon:g}; of them, `longer ensemble` runs AutoAttack again with more steps "
+        f"([`trust.csv`]({place}/trust.csv))."
+    )
+    if profile.phantom is not None:
+        links = (
+            ("claims", "the claims and their verdicts"),
+            ("clean_accuracy", "clean accuracy"),
+            ("comparison", "robust accuracy, attention against baseline"),
+        )
+        shown = ", ".join(f"[{words}]({place}/{name}.md)" for name, words in links)
+        return "\n\n".join([*said, f"**Trust**: {checks}", f"The tables: {shown}."])
+    clean, robust, constant = _tables(profile, tables)
+    return "\n\n".join(
+        [
+            *said,
+            "<details><summary>Claims and tables</summary>",
+            "**The claims**, each with a verdict by the rule that stands beside it in "
+            f"[`claims.csv`]({place}/claims.csv):",
+            _markdown(printed(tables["claims"])),
+            "**Clean accuracy** on the whole test split:",
+            _markdown(clean),
+            f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
+            "paired by image:",
+            _markdown(robust),
+            "A constant answer, the most frequent class, would be right on this share of the test split and of the "
+            f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
+            f"**Trust**: {checks}",
+            "</details>",
+        ]
+    )
+
+
+def _markdown(table) -> str:
+    return table.astype(str).to_markdown(index=False, disable_numparse=True)
+
+
+def _tables(profile, tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Clean and robust accuracy as text, and what a constant answer would have."""
 
     def percent(row, name, low, high):
         return f"{100 * row[name]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
@@ -65,29 +116,7 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"{100 * rows['majority'].iloc[0]:.1f} %"
         for dataset, rows in here.groupby("dataset", sort=False)
     )
-    data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
-    departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
-    headline = profile.evaluation.headline
-    parts = [
-        f"From profile `{profile.profile}`: {data}. Intervals are 95 %.{departures}",
-        "\n".join(f"- {sentence}" for sentence in _found(tables, profile)),
-        "<details><summary>Claims and tables</summary>",
-        "**The claims**, each with a verdict by the rule that stands beside it in "
-        f"[`claims.csv`](figures/{profile.profile}/tables/claims.csv):",
-        printed(tables["claims"]).to_markdown(index=False, disable_numparse=True),
-        "**Clean accuracy** on the whole test split:",
-        accuracy.to_markdown(index=False, disable_numparse=True),
-        f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
-        "paired by image:",
-        robust.astype(str).to_markdown(index=False, disable_numparse=True),
-        "A constant answer, the most frequent class, would be right on this share of the test split and of the "
-        f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
-        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}`, "
-        "and `longer ensemble`, where it is among them, at the headline attack cut short, at a "
-        f"budget of {profile.evaluation.trust_epsilon:g}; all are in "
-        f"[`trust.csv`](figures/{profile.profile}/tables/trust.csv).",
-    ]
-    return "\n\n".join([*parts, "</details>"])
+    return accuracy, robust, constant
 
 
 ANSWERED = """\
@@ -97,11 +126,12 @@ budgets at which the baseline keeps at least {{ typical }}, all of them {{ large
 
 {{ table }}
 
-{{ standing }}{% if gain %} What is tested is a weak signal: with gamma as it was learnt the attention branch passes on
-{{ gain }} of the feature map on average.{% endif %}"""
+{{ constant }} {{ standing }}{% if gain %} What is tested is a weak signal: with gamma as it was
+learnt the attention branch passes on {{ gain }} of the feature map on
+average{% if runs > 1 %}, in one training run each{% endif %}.{% endif %}"""
 
 CONTROLS = {
-    "pooling": "`pooling`: the same head, the features themselves in attention's place",
+    "pooling": "`pooling`: the same head, the block's output replaced by its input",
     "frozen": "`frozen`: the same block, gamma held at 0",
 }
 
@@ -130,7 +160,12 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             balanced = change(ledger.loc[("S3", dataset)], "ours")
             compared.append(("the same, every class weighing the same", balanced, row["n"], runs))
         compared += [
-            (words, change(rows.loc[name]), rows.loc[name, "n"], rows.loc[name, "seeds"])
+            (
+                words + (f", {PAIR}" if rows.loc[name, "seeds"] == 1 else ""),
+                change(rows.loc[name]),
+                rows.loc[name, "n"],
+                rows.loc[name, "seeds"],
+            )
             for name, words in CONTROLS.items()
             if name in rows.index
         ]
@@ -142,13 +177,18 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             off="not to be attributed" in row["conclusion"],
             typical=f"{100 * TYPICAL:.0f} %",
             largest=row["epsilons"].split()[-1],
-            table=pd.DataFrame(
-                compared, columns=["attention against", "change (95 % interval)", "images", "training runs"]
-            ).to_markdown(index=False, disable_numparse=True),
+            table=_markdown(
+                pd.DataFrame(
+                    compared,
+                    columns=["attention against", "change (95 % interval)", "images", "training runs"],
+                )
+            ),
             gain=answers.gains(
                 clean_models[clean_models["dataset"] == dataset], profile.model.attention_maps
             ),
+            constant=_constant(clean_models[clean_models["dataset"] == dataset]),
             standing=_standing(tables, dataset),
+            runs=runs,
         )
         answered += [p if p.startswith("|") else p.replace("\n", " ") for p in text.split("\n\n")]
     typical, extreme = (CLAIMS[claim][1].removesuffix(" (relative)") for claim in ("C1", "C2"))
@@ -157,6 +197,20 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         f"{typical} in typical and {extreme} in extreme scenarios, relative, at no cost in clean accuracy."
     )
     return "\n\n".join([*answered, said])
+
+
+def _constant(clean) -> str:
+    """What the clean accuracies of one data set's two networks are worth, beside a constant answer's."""
+    clean = clean[clean["variant"].isin(["baseline", "attention"])]
+
+    def span(column, scale=100, digits=1):
+        return f"{scale * clean[column].min():.{digits}f} to {scale * clean[column].max():.{digits}f}"
+
+    return (
+        f"Without attack both kinds of network are right on {span('accuracy')} % of the {clean['n'].iloc[0]} test "
+        f"images, a constant answer, the most frequent class, on {100 * clean['majority'].iloc[0]:.1f} %; with every "
+        f"class weighing the same they are on {span('balanced_accuracy')} %, and the AUC is {span('auc', 1, 2)}."
+    )
 
 
 def _standing(tables, dataset) -> str:
@@ -178,17 +232,32 @@ def _found(tables, profile) -> list[str]:
     if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
         attributed = tables["why_attribution"]
         sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
+    standing = {name: _standing(tables, name) for name in comparison["dataset"].unique()}
     sentences += [
-        f"{name} under `{headline}`: {_standing(tables, name)}" for name in comparison["dataset"].unique()
+        f"{', '.join(name for name in standing if standing[name] == said)} under `{headline}`: {said}"
+        for said in dict.fromkeys(standing.values())
     ]
-    sentences += [
-        f"{name}: {said}"
-        for name, rows in clean.groupby("dataset", sort=False)
-        if (said := answers.branch(rows, profile.model.attention_maps))
-    ]
+    sentences.append(_gamma(clean, profile.model.attention_maps))
     if "why_sanity" in tables:
         sentences.append(answers.sound(tables["why_sanity"], profile.label))
     return [sentence for sentence in sentences if sentence]
+
+
+def _gamma(clean, maps) -> str:
+    """Gamma of the attention blocks that were kept, and what the branch passes on; "" without such blocks."""
+    said = []
+    for dataset, rows in clean[clean["variant"] == "attention"].groupby("dataset", sort=False):
+        values = ", ".join(f"{gamma:.2g}" for gamma in rows["gamma"])
+        passed = answers.gains(rows, maps)
+        said.append(
+            f"{dataset} {values} ({passed or 'at or below 0 in one at least: the branch is off there'})"
+        )
+    if not said:
+        return ""
+    return (
+        "Gamma of the attention block, and in brackets the share of a feature map of 7 x 7 that the branch passes on "
+        f"with it on average: {'; '.join(said)}."
+    )
 
 
 def write_readme(profile: Profile) -> None:

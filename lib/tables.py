@@ -213,15 +213,25 @@ def timings(runs: Path) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -> None:
     """Write `<path>.csv`, `.md` and `.tex` (booktabs) and the provenance of the table.
 
-    The CSV holds every digit and is what programs read; the others are for people and round.
+    The CSV holds every digit and is what programs read; the others are for people and round. What data the numbers are
+    of, `provenance["data"]`, is a column of the CSV and should be said by `title`.
     """
     csv, md, tex = (path.with_suffix(suffix) for suffix in (".csv", ".md", ".tex"))
     with replacing(csv) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        said = {"data": provenance["data"]} if "data" in provenance else {}
+        table.assign(**said).to_csv(temporary, index=False, lineterminator="\n")
     short = rounded(table)
     write_text(md, f"**{title}**\n\n{short.to_markdown(index=False, disable_numparse=True)}\n")
     write_text(tex, latex(short, title, path.name))
     write_provenance(path, title=title, **provenance)
+
+
+def keep_only(folder: Path, names) -> None:
+    """Remove the tables of an earlier run that are not among these names, but for the report's timings."""
+    for path in folder.glob("*.csv"):
+        if path.stem not in {*names, "timings"}:
+            for suffix in (".csv", ".md", ".tex", PROVENANCE):
+                path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def written(folder: Path) -> dict[str, pd.DataFrame]:

@@ -242,3 +242,12 @@ def test_times_are_those_of_the_stages_and_of_what_was_made_in_them(tmp_path):
     where = tables.timings(tmp_path).set_index("stage")[["dataset", "seed", "variant"]]
     assert where.loc["made: model"].tolist() == ["eyepacs", "3", "attention"]
     assert where.loc["why"].tolist() == ["eyepacs", "3", "all"]
+
+
+def test_tables_of_an_earlier_run_do_not_stay(tmp_path):
+    for name in ("claims", "why_attribution", "timings"):
+        tables.write_table(pd.DataFrame({"x": [1]}), tmp_path / name, name, {"data": "phantom data"})
+    tables.keep_only(tmp_path, ["claims"])
+    assert sorted(tables.written(tmp_path)) == ["claims", "timings"]
+    assert len(list(tmp_path.iterdir())) == 8
+    assert tables.written(tmp_path)["claims"]["data"].tolist() == ["phantom data"]

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
+from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
 from lib.why.frequency import BANDS
 
 SOURCES = {
@@ -297,7 +297,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             _points(
                 ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}"
             )
-        ax.set(title=titles[dataset], xlabel="ratio (1 = no change)")
+        ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")
         _ratio_axis(ax)
         ax.grid(axis="y", visible=False)
     if len(runs) > len(others):
