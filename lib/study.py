@@ -5,6 +5,7 @@ what is not is made, with the stages before it, so that every notebook runs alon
 goes on where it was.
 """
 
+import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from lib.attacks import Classifier, make_attack
 from lib.datasets import DATASETS, subset
 from lib.datasets.phantoms import write_phantoms
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
-from lib.models import build_classifier, parameter_counts
+from lib.models import build_classifier, parameter_counts, starting_weights
 from lib.prepared import Prepared, Rows, prepare
 from lib.profile import load_profile
 from lib.training import on_devices, set_determinism, train
@@ -78,7 +79,7 @@ class Study:
         return self.figures / f"{name}_{self.dataset}{seed}"
 
     def provenance(self) -> dict:
-        """Profile, data set, seed and data fingerprint, for whatever is written."""
+        """Profile, data set, seed, data fingerprint and the file of starting weights, for whatever is written."""
         return {
             "profile": self.profile.profile,
             "dataset": self.dataset,
@@ -86,7 +87,7 @@ class Study:
             "seed": self.seed,
             "data_fingerprint": self.fingerprint,
             "excluded_images": self.index.attrs["excluded"],
-        }
+        } | self.starting_weights
 
     # Data
 
@@ -132,6 +133,17 @@ class Study:
     # Models
 
     @cached_property
+    def starting_weights(self) -> dict[str, str]:
+        """The file that training starts from and its SHA-256; {} without one, or where Keras fetches its own."""
+        path = starting_weights(self.profile.model)
+        if path is None:
+            return {}
+        with open(path, "rb") as file:
+            return {
+                "starting_weights": f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+            }
+
+    @cached_property
     def _data_key(self) -> str:
         return artifacts.key_of(
             self.fingerprint,
@@ -150,6 +162,7 @@ class Study:
             self.profile.training.model_dump(),
             [variant, self.seed, self.profile.threads],
             artifacts.code_key(*code),
+            *self.starting_weights.values(),
         )
 
     def directory(self, variant: str) -> Path:

@@ -1,12 +1,14 @@
+import hashlib
 from typing import get_args
 
 import keras
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import StudyError
+from lib import ROOT, StudyError
 from lib.figures import COLOURS, DASHES, MARKERS
 from lib.models import (
     CBAM,
@@ -17,6 +19,7 @@ from lib.models import (
     parameter_counts,
 )
 from lib.profile import Model, Variant
+from lib.study import Study
 
 VARIANTS = get_args(Variant)
 SMALL = Model(backbone="resnet14", weights="none", width=8)
@@ -231,6 +234,24 @@ def test_imagenet_weights_on_disk_are_taken_before_the_download(tmp_path, monkey
     model = build_classifier(settings, "attention", 2, 112)
     np.testing.assert_array_equal(model.get_layer("Conv1").get_weights()[0], 0.5)
     assert model.get_layer("features").output.shape[1:] == (7, 7, 576)
+
+
+def test_other_starting_weights_make_another_model(tmp_path):
+    """A file that is exchanged under the same name does not leave the old model standing."""
+    file = tmp_path / "start.weights.h5"
+    values = yaml.safe_load((ROOT / "profiles" / "test.yaml").read_text())
+    values["model"] |= {"weights": str(file)}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(values))
+
+    def key(content):
+        file.write_bytes(content)
+        study = Study(tmp_path / "test.yaml", values["datasets"][0], values["seeds"][0])
+        study._data_key = "data"  # no need of images
+        return study.model_key("attention"), study.starting_weights["starting_weights"]
+
+    (first, said), (same, _), (other, _) = key(b"one"), key(b"one"), key(b"two")
+    assert first == same != other
+    assert said == f"start.weights.h5, SHA-256 {hashlib.sha256(b'one').hexdigest()}"
 
 
 def test_missing_weights_are_one_clear_sentence(tmp_path):

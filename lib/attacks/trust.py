@@ -110,8 +110,8 @@ def trust(
             "longer ensemble",
             gain <= tolerance,
             gain,
-            f"AutoAttack with {fuller.steps} steps, {fuller.queries} queries and {fuller.target_classes} targets fools "
-            f"another {gain:.0%}; one that was cut short without loss leaves none.",
+            f"AutoAttack with {fuller.steps} steps, {fuller.queries} queries and up to {fuller.target_classes} targets "
+            f"fools another {gain:.0%}; one that was cut short without loss leaves none.",
         )
     other = (stands & ~examine.stands(APGDDLR(norm=norm, steps=steps), stands)).mean()
     check(

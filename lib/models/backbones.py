@@ -51,7 +51,7 @@ def backbone(settings: ModelSettings, inputs):
         else:
             features = _vit_tiny(x, settings.feature_layer)
         if settings.weights != "none":
-            keras.Model(inputs, features).load_weights(_weights_file(settings))
+            keras.Model(inputs, features).load_weights(starting_weights(settings))
     return layers.Identity(name=FEATURES)(features)
 
 
@@ -78,12 +78,17 @@ def _standardisation(factor, further=0.0):
     return scale, [-255 * factor * mean / divisor for mean, divisor in zip(MEAN, divisors, strict=True)]
 
 
-def _imagenet_file(settings: ModelSettings) -> Path:
-    """Where a machine without a network may keep the ImageNet weights that Keras would download."""
-    return ROOT / "data" / "weights" / f"{settings.backbone}_imagenet_notop.weights.h5"
+def starting_weights(settings: ModelSettings) -> Path | None:
+    """The file on this machine that training starts from; None without weights, or where Keras downloads its own.
 
-
-def _weights_file(settings: ModelSettings) -> Path:
+    A machine without a network may keep the ImageNet weights that Keras would download under `data/weights`. Raises
+    StudyError when `settings.weights` names a file that is not there.
+    """
+    if settings.weights == "none":
+        return None
+    if settings.weights == "imagenet":
+        path = ROOT / "data" / "weights" / f"{settings.backbone}_imagenet_notop.weights.h5"
+        return path if path.is_file() else None
     path = Path(settings.weights)
     if not path.is_file():
         raise StudyError(
@@ -94,23 +99,17 @@ def _weights_file(settings: ModelSettings) -> Path:
 
 def _load_application_weights(application, model, settings):
     """Copy weights, layer by layer, from a bare application model, the form that weights files are saved in."""
-    shape = model.input_shape[1:]
+    file, shape = starting_weights(settings), model.input_shape[1:]
     try:
-        if settings.weights == "imagenet" and _imagenet_file(settings).is_file():
-            source = application(include_top=False, weights=None, input_shape=shape)
-            source.load_weights(_imagenet_file(settings))
-        elif settings.weights == "imagenet":
-            source = application(include_top=False, weights="imagenet", input_shape=shape)
-        else:
-            path = _weights_file(settings)
-            source = application(include_top=False, weights=None, input_shape=shape)
-            _load_matching(source, path)
-    except StudyError:
-        raise
+        source = application(include_top=False, weights=None if file else "imagenet", input_shape=shape)
+        if file and settings.weights == "imagenet":
+            source.load_weights(file)
+        elif file:
+            _load_matching(source, file)
     except Exception as error:  # Keras raises bare Exception when a download fails
         raise StudyError(
-            f"The weights {settings.weights!r} of {settings.backbone} could not be loaded ({error}); "
-            f"without a network, put them at {_imagenet_file(settings).relative_to(ROOT)}, or give model.weights "
+            f"The weights {settings.weights!r} of {settings.backbone} could not be loaded ({error}); without a "
+            f"network, put them at data/weights/{settings.backbone}_imagenet_notop.weights.h5, or give model.weights "
             "the path of a weights file, or none."
         ) from error
     # In their order: names that Keras makes up differ from one copy of a model to the next.
