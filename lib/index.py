@@ -151,6 +151,11 @@ TABLES = {
         "Per image how far each map moves under attack: what the agreement of maps and C6 are computed from.",
         "none",
     ),
+    "images": Entry(
+        "Images",
+        "Which images there were, of which patient or lesion, and whether in training, validation or test.",
+        "none; the paper gives no split",
+    ),
     "why_density": Entry(
         "Energy in the lesion",
         "Energy of perturbations and input gradients in a region, relative to an even spread, with 95 % intervals.",
@@ -292,7 +297,12 @@ def _made(folder, name, kind):
     return f"[{path.name}]({up}{path.relative_to(ROOT).as_posix()}), {place}"
 
 
-PER_IMAGE = {"outcomes": "robust_accuracy", "predictions": "clean_accuracy", "shifts": "gradcam_shift"}
+PER_IMAGE = {
+    "outcomes": "robust_accuracy",
+    "predictions": "clean_accuracy",
+    "shifts": "gradcam_shift",
+    "images": "datasets",
+}
 """Tables of images, and the table computed from each, which has the record of the run."""
 
 
