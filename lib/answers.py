@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.claims import UNTESTABLE, inactive_attention
 from lib.curves import ATTACK_TITLES
+from lib.figures import count
 from lib.profile import Training
 from lib.tables import rounded
 
@@ -110,9 +111,7 @@ def sound(sanity: pd.DataFrame, label: str) -> str:
             name = "attention's own map" if kind == "attention" else f"Grad-CAM of {variant}"
             if n := (runs["mean"] > 0.5).sum():
                 kept.append(f"{name} in {n} of {len(runs)} training run(s)")
-        few, many = maps["n"].min(), maps["n"].max()
-        images = f"{few} images" if few == many else f"{few} to {many} images"
-        said.append(f"{dataset}, {', '.join(kept) or 'no map'} (n = {images})")
+        said.append(f"{dataset}, {', '.join(kept) or 'no map'} ({count(maps)} images)")
     if not said:
         return ""
     return (

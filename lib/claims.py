@@ -350,7 +350,7 @@ def _balanced(attacked, epsilons):
 def _softmax(outcomes, epsilons, headline):
     for attack in (headline[:2], ("pgd", "linf")):
         routes = [under(outcomes, *attack, through) for through in ("logits", "softmax")]
-        both = epsilons[[all(e in set(route["epsilon"]) for route in routes) for e in epsilons]]
+        both = epsilons[np.all([epsilons.isin(route["epsilon"]) for route in routes], axis=0)]
         if len(both):
             break
     else:

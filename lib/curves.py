@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from lib.attacks import AutoAttack
-from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
+from lib.figures import COLOURS, DASHES, MARKERS, WIDTH, count, narrow, whiskers
 from lib.profile import Attack
 
 ATTACK_TITLES = {
@@ -70,7 +70,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
         if place % columns == 0:
             ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy")
-        _corner(ax, _count(here))
+        _corner(ax, count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     return _with_legend(figure, axes)
@@ -106,7 +106,7 @@ def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set_title(f"{narrow(titles[panel[0]])}\n{name}" if len(datasets) > 1 else name)
         if place % columns == 0:
             ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
-        _corner(ax, _count(here))
+        _corner(ax, count(here))
     reach = 100 * table[["ci_low", "ci_high"]].abs().to_numpy().max()
     axes[0].set_ylim(-1.5 * max(reach, 10), 1.15 * max(reach, 10))  # room for n below
     return _with_legend(figure, axes, inside=False)
@@ -148,7 +148,7 @@ def relative_change(
             ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
         ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
         _equal_steps(ax, here["epsilon"])
-        ax.set_title(f"{titles[dataset]}, {_count(here)}", pad=13)
+        ax.set_title(f"{titles[dataset]}, {count(here)}", pad=13)
     axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
     figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
     # In the line of the title, above the relative changes.
@@ -256,12 +256,6 @@ def _with_legend(figure, axes, inside=True):
         columns = min(len(unique), int(figure.get_figwidth() / 1.2))
         figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=columns)
     return figure
-
-
-def _count(table):
-    """How many images a panel shows, in words."""
-    low, high = table["n"].min(), table["n"].max()
-    return f"n = {low}" + (f" to {high}" if low < high else "")
 
 
 def _corner(ax, words):

@@ -245,6 +245,12 @@ def whiskers(estimate, low, high) -> np.ndarray:
     return np.maximum([estimate - low, high - estimate], 0)
 
 
+def count(table: pd.DataFrame) -> str:
+    """How many images a table with a column n is of, in words."""
+    low, high = table["n"].min(), table["n"].max()
+    return f"n = {low}" + (f" to {high}" if low < high else "")
+
+
 def narrow(title: str) -> str:
     """A data set's title with its lines broken for the edge of a small panel."""
     return textwrap.fill(title, 24)
@@ -274,11 +280,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
             ax.errorbar(group["mean"], y, xerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
                         markerfacecolor="white" if kind == "attention" else None, capsize=2, label=name)  # fmt: skip
-        counts = [table.loc[table["dataset"] == dataset, "n"] for dataset in datasets]
-        names = [
-            f"{narrow(titles[d])}\nn = {n.min()}" + (f" to {n.max()}" if n.min() < n.max() else "")
-            for d, n in zip(datasets, counts, strict=True)
-        ]
+        names = [f"{narrow(titles[d])}\n{count(table[table['dataset'] == d])}" for d in datasets]
         ax.set(xlabel=measure, yticks=range(len(datasets)), yticklabels=names)
         ax.set(xlim=(None, 1.03), ylim=(-0.5, len(datasets) - 0.5))
         ax.grid(axis="y", visible=False)

@@ -40,18 +40,18 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
         "\n".join(f"- {sentence}" for sentence in _found(tables, profile)),
     ]
     checks = (
-        f"{answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}` at a budget of "
-        f"{profile.evaluation.trust_epsilon:g}; of them, `longer ensemble` runs AutoAttack again with more steps "
-        f"([`trust.csv`]({place}/trust.csv))."
+        f"**Trust**: {answers.by_kind(tables['trust'])}. They look at `{profile.evaluation.gradcam_attack}` at a "
+        f"budget of {profile.evaluation.trust_epsilon:g}; of them, `longer ensemble` runs AutoAttack again with more "
+        f"steps ([`trust.csv`]({place}/trust.csv))."
     )
     if profile.phantom is not None:
-        links = (
+        named = (
             ("claims", "the claims and their verdicts"),
             ("clean_accuracy", "clean accuracy"),
             ("comparison", "robust accuracy, attention against baseline"),
         )
-        shown = ", ".join(f"[{words}]({place}/{name}.md)" for name, words in links)
-        return "\n\n".join([*said, f"**Trust**: {checks}", f"The tables: {shown}."])
+        shown = ", ".join(f"[{words}]({place}/{name}.md)" for name, words in named)
+        return "\n\n".join([*said, checks, f"The tables: {shown}."])
     clean, robust, constant = _tables(profile, tables)
     return "\n\n".join(
         [
@@ -67,7 +67,7 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             _markdown(robust),
             "A constant answer, the most frequent class, would be right on this share of the test split and of the "
             f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
-            f"**Trust**: {checks}",
+            checks,
             "</details>",
         ]
     )
