@@ -110,6 +110,25 @@ class Model(Section):
             raise ValueError(f"there are no ImageNet weights for {self.backbone}; set weights to none")
         return self
 
+    @property
+    def weights_file(self) -> Path | None:
+        """The file on this machine that training starts from; None without weights, or where Keras downloads its own.
+
+        A machine without a network may keep the ImageNet weights that Keras would download under `data/weights`.
+        Raises StudyError when `weights` names a file that is not there.
+        """
+        if self.weights == "none":
+            return None
+        if self.weights == "imagenet":
+            path = ROOT / "data" / "weights" / f"{self.backbone}_imagenet_notop.weights.h5"
+            return path if path.is_file() else None
+        path = Path(self.weights)
+        if not path.is_file():
+            raise StudyError(
+                f"model.weights names {self.weights}, which is not a file; give imagenet, none or a path."
+            )
+        return path
+
 
 class Adversarial(Section):
     """Training on adversarial images; budgets in gray levels, as in `evaluation`. See `lib.adversarial_training`."""
@@ -414,7 +433,7 @@ def _known_keys(parents) -> list[str]:
 
 
 def check(name: str, dataset: str = "", data: str | Path = "") -> Profile:
-    """The profile, if it is valid and has this data set (or none is named) and there are data; else StudyError.
+    """The profile, if it is valid and has this data set (or none is named), its weights file and data; else StudyError.
 
     `data`: the folder of the original data, looked into if it is given and the profile needs it.
     """
@@ -423,11 +442,7 @@ def check(name: str, dataset: str = "", data: str | Path = "") -> Profile:
         raise StudyError(
             f"Profile {profile.profile} has no data set {dataset!r}; it has {', '.join(profile.datasets)}."
         )
-    if profile.model.weights not in ("imagenet", "none") and not Path(profile.model.weights).is_file():
-        raise StudyError(
-            f"Profile {profile.profile} starts from {profile.model.weights}, and there is no such file: model.weights "
-            "is imagenet, none or the path of a weights file."
-        )
+    _ = profile.model.weights_file  # raises where it is missing
     if data and profile.source == "original":
         missing = [d for d in ([dataset] if dataset else profile.datasets) if not (ROOT / data / d).is_dir()]
         if missing:

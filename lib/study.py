@@ -20,7 +20,7 @@ from lib.attacks import Classifier, make_attack
 from lib.datasets import DATASETS, subset
 from lib.datasets.phantoms import write_phantoms
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
-from lib.models import build_classifier, parameter_counts, starting_weights
+from lib.models import build_classifier, parameter_counts
 from lib.prepared import Prepared, Rows, prepare
 from lib.profile import load_profile
 from lib.training import on_devices, set_determinism, train
@@ -135,7 +135,7 @@ class Study:
     @cached_property
     def starting_weights(self) -> dict[str, str]:
         """The file that training starts from and its SHA-256; {} without one, or where Keras fetches its own."""
-        path = starting_weights(self.profile.model)
+        path = self.profile.model.weights_file
         if path is None:
             return {}
         with open(path, "rb") as file:

@@ -139,7 +139,7 @@ def test_attacks_of_profiles_are_those_that_there_are():
 
 def test_a_weights_file_that_is_not_there_is_said_before_anything_runs(tmp_path):
     path = write(tmp_path, QUICK | {"model": QUICK["model"] | {"weights": "nowhere.weights.h5"}})
-    with pytest.raises(StudyError, match=r"starts from nowhere.weights.h5, and there is no such file"):
+    with pytest.raises(StudyError, match=r"names nowhere.weights.h5, which is not a file"):
         check(path)
 
 

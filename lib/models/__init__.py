@@ -1,7 +1,7 @@
 """The classifiers of the study; see `lib.models.classifiers`."""
 
 from lib.models.attention import CBAM, SoftAttention, SqueezeExcitation
-from lib.models.backbones import FEATURES, IMAGENET_MEAN_RGB, CaffePreprocessing, starting_weights
+from lib.models.backbones import FEATURES, IMAGENET_MEAN_RGB, CaffePreprocessing
 from lib.models.classifiers import build_classifier, parameter_counts
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "SqueezeExcitation",
     "build_classifier",
     "parameter_counts",
-    "starting_weights",
 ]

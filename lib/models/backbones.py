@@ -1,11 +1,9 @@
 """The backbones, each from pixels to the map that the head reads."""
 
-from pathlib import Path
-
 import keras
 from keras import layers, ops
 
-from lib import ROOT, StudyError
+from lib import StudyError
 from lib.profile import Model as ModelSettings
 
 FEATURES = "features"
@@ -51,7 +49,7 @@ def backbone(settings: ModelSettings, inputs):
         else:
             features = _vit_tiny(x, settings.feature_layer)
         if settings.weights != "none":
-            keras.Model(inputs, features).load_weights(starting_weights(settings))
+            keras.Model(inputs, features).load_weights(settings.weights_file)
     return layers.Identity(name=FEATURES)(features)
 
 
@@ -78,28 +76,9 @@ def _standardisation(factor, further=0.0):
     return scale, [-255 * factor * mean / divisor for mean, divisor in zip(MEAN, divisors, strict=True)]
 
 
-def starting_weights(settings: ModelSettings) -> Path | None:
-    """The file on this machine that training starts from; None without weights, or where Keras downloads its own.
-
-    A machine without a network may keep the ImageNet weights that Keras would download under `data/weights`. Raises
-    StudyError when `settings.weights` names a file that is not there.
-    """
-    if settings.weights == "none":
-        return None
-    if settings.weights == "imagenet":
-        path = ROOT / "data" / "weights" / f"{settings.backbone}_imagenet_notop.weights.h5"
-        return path if path.is_file() else None
-    path = Path(settings.weights)
-    if not path.is_file():
-        raise StudyError(
-            f"model.weights names {settings.weights}, which is not a file; give imagenet, none or a path."
-        )
-    return path
-
-
 def _load_application_weights(application, model, settings):
     """Copy weights, layer by layer, from a bare application model, the form that weights files are saved in."""
-    file, shape = starting_weights(settings), model.input_shape[1:]
+    file, shape = settings.weights_file, model.input_shape[1:]
     try:
         source = application(include_top=False, weights=None if file else "imagenet", input_shape=shape)
         if file and settings.weights == "imagenet":
