@@ -150,26 +150,25 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     clean_models = tables["clean_accuracy"]
     for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
         rows = rows.set_index("against")
-        row, clean, runs = rows.loc["baseline"], ledger.loc[("C3", dataset)], rows.loc["baseline", "seeds"]
-        relative, verdict = ledger.loc[("C1", dataset)], direction(row, 0, yes, no)
+        row, runs = rows.loc["baseline"], rows.loc["baseline", "seeds"]
+        relative, clean, balanced = (ledger.loc[(claim, dataset)] for claim in ("C1", "C3", "S3"))
+        verdict = direction(row, 0, yes, no)
         compared = [
             ("the baseline", change(row), row["n"], runs),
             ("the same, relative", change(relative, "ours", " %"), row["n"], runs),
+            ("the same, every class weighing the same", change(balanced, "ours"), row["n"], runs),
+            *(
+                (
+                    words + (f", {PAIR}" if rows.loc[name, "seeds"] == 1 else ""),
+                    change(rows.loc[name]),
+                    rows.loc[name, "n"],
+                    rows.loc[name, "seeds"],
+                )
+                for name, words in CONTROLS.items()
+                if name in rows.index
+            ),
+            ("the baseline, clean images", change(clean, "ours"), f"{clean['n']:.0f}", runs),
         ]
-        if ("S3", dataset) in ledger.index:
-            balanced = change(ledger.loc[("S3", dataset)], "ours")
-            compared.append(("the same, every class weighing the same", balanced, row["n"], runs))
-        compared += [
-            (
-                words + (f", {PAIR}" if rows.loc[name, "seeds"] == 1 else ""),
-                change(rows.loc[name]),
-                rows.loc[name, "n"],
-                rows.loc[name, "seeds"],
-            )
-            for name, words in CONTROLS.items()
-            if name in rows.index
-        ]
-        compared.append(("the baseline, clean images", change(clean, "ours"), f"{clean['n']:.0f}", runs))
         text = jinja2.Template(ANSWERED).render(
             verdict=verdict if verdict in (yes, no) else unseen,
             title=DATASETS[dataset].named(phantom=profile.phantom is not None),
