@@ -72,8 +72,8 @@ def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
         )
     return (
         f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on, but on need not be much: each of "
-        f"the {maps} maps sums to 1 over its positions, so that of a feature map of 7 x 7 the branch passes on "
-        f"{gains(clean_accuracy, maps)} on average."
+        f"the {maps} maps sums to 1 over its positions, so that the branch multiplies a feature map of 7 x 7 by "
+        f"{gains(clean_accuracy, maps)}, on average over its positions."
     )
 
 
@@ -92,7 +92,9 @@ def gamma_in_training(histories: pd.DataFrame) -> str:
 
 
 def gains(clean_accuracy: pd.DataFrame, maps: int) -> str:
-    """The share of a 7 x 7 feature map that each kept attention branch passes on, on average; "" if one is off."""
+    """What each kept attention branch multiplies a 7 x 7 feature map by, on average over its positions, in percent;
+    "" if a branch is off.
+    """
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
     return "" if (gamma <= 0).any() else ", ".join(f"{value * maps / 49:.1%}" for value in gamma)
 
@@ -110,8 +112,8 @@ def sound(sanity: pd.DataFrame, label: str) -> str:
         for (kind, variant), runs in maps.groupby(["map", "variant"], sort=False):
             name = "attention's own map" if kind == "attention" else f"Grad-CAM of {variant}"
             if n := (runs["mean"] > 0.5).sum():
-                kept.append(f"{name} in {n} of {len(runs)} training run(s)")
-        said.append(f"{dataset}, {', '.join(kept) or 'no map'} ({count(maps)} images)")
+                kept.append(f"{name} in {n} of {len(runs)} training run(s) ({count(runs)} images each)")
+        said.append(f"{dataset}, {', '.join(kept) or f'no map ({count(maps)} images)'}")
     if not said:
         return ""
     return (

@@ -118,8 +118,9 @@ def relative_change(
     """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
 
     `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
-    change in percent stands above each point, a dash where it is not defined. `each`: what `attack` left in each
-    training run, as from `lib.tables.robust_accuracy`; of several a small dot for each.
+    change in percent stands above each point of a typical budget; at extreme ones it is a ratio of few images.
+    `each`: what `attack` left in each training run, as from `lib.tables.robust_accuracy`; of several a small dot for
+    each.
     """
     each = each.pivot_table(
         index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy"
@@ -142,9 +143,9 @@ def relative_change(
             ax.plot(x, runs.ravel(), "o", color="0.2", markersize=2, alpha=0.8, label="a training run")
         above = ax.get_xaxis_transform()
         for i, percent in here["percent"].items():
-            words = (
-                f"{percent:+.0f} %".replace("-", "\N{MINUS SIGN}") if np.isfinite(percent) else "\N{EN DASH}"
-            )
+            words = "\N{EN DASH}"
+            if here["regime"][i] == "typical":
+                words = f"{percent:+.0f} %".replace("-", "\N{MINUS SIGN}")
             ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
         ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
         _equal_steps(ax, here["epsilon"])

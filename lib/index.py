@@ -203,7 +203,7 @@ TABLES = {
     ),
     "why_findings": Entry(
         "What attention changes",
-        "Three sentences with numbers.",
+        "Three sentences: on robustness, its mechanism and the place that is hit.",
         "a question that the text we have leaves open",
     ),
     "timings": Entry("Timings", "Seconds that each stage of the run took.", "none"),

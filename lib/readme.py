@@ -2,26 +2,22 @@
 
 import sys
 
-import jinja2
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, answers, artifacts, links
-from lib.claims import CLAIMS, PAIR, TYPICAL, printed, under
-from lib.curves import attack_in_full
+from lib import ROOT, StudyError, answers, artifacts, links, opening
+from lib.claims import printed, under
 from lib.datasets import DATASETS
 from lib.index import write_index
 from lib.profile import Profile, load_profile
 from lib.run_notebook import run_notebook
-from lib.tables import written
-from lib.why.summary import direction
+from lib.tables import markdown, written
 
 EXPLORE = "00_explore"
 BEGIN = "<!-- results of figures/{0}, written by: python -m lib.readme {0} -->"
 END = "<!-- end of results -->"
 ANSWER = "<!-- answer of figures/{0}, written by: python -m lib.readme {0} -->"
 END_ANSWER = "<!-- end of answer -->"
-FALLEN = 0.02  # robust accuracy at which nothing much is left to compare
 
 
 def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
@@ -59,22 +55,18 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             "<details><summary>Claims and tables</summary>",
             "**The claims**, each with a verdict by the rule that stands beside it in "
             f"[`claims.csv`]({place}/claims.csv):",
-            _markdown(printed(tables["claims"])),
+            markdown(printed(tables["claims"])),
             "**Clean accuracy** on the whole test split:",
-            _markdown(clean),
+            markdown(clean),
             f"**Robust accuracy** under the headline attack, `{headline}`, by budget in gray levels; the difference is "
             "paired by image:",
-            _markdown(robust),
+            markdown(robust),
             "A constant answer, the most frequent class, would be right on this share of the test split and of the "
             f"attacked images, whatever the budget: {constant}. Balanced accuracies are means over the classes.",
             checks,
             "</details>",
         ]
     )
-
-
-def _markdown(table) -> str:
-    return table.astype(str).to_markdown(index=False, disable_numparse=True)
 
 
 def _tables(profile, tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -119,111 +111,6 @@ def _tables(profile, tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     return accuracy, robust, constant
 
 
-ANSWERED = """\
-**{{ verdict }}** On {{ title }}, under {{ attack }}, attention changes robust accuracy as follows, averaged over the
-budgets at which the baseline keeps at least {{ typical }}, all of them {{ largest }} gray levels or less{% if off %}
-(though not by attention, whose branch is off){% endif %}:
-
-{{ table }}
-
-{{ constant }} {{ standing }}{% if gain %} What is tested is a weak signal: with gamma as it was
-learnt the attention branch passes on {{ gain }} of the feature map on
-average{% if runs > 1 %}, in one training run each{% endif %}.{% endif %}"""
-
-CONTROLS = {
-    "pooling": "`pooling`: the same head, the block's output replaced by its input",
-    "frozen": "`frozen`: the same block, gamma held at 0",
-}
-
-
-def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
-    """Does attention make the network more robust? Answered for each data set of a run in the numbers of
-    `why_attribution`, `claims` and `comparison` (`tables`, by name), as Markdown.
-    """
-
-    def change(row, value="difference", unit=" points"):
-        return f"{row[value]:+.1f}{unit} ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
-
-    yes, no, unseen = "Yes, in this run.", "No, it does the opposite.", "Not that this run could see."
-    attack = profile.evaluation.named(profile.evaluation.headline)
-    ledger, answered = tables["claims"].set_index(["claim", "dataset"]), []
-    clean_models = tables["clean_accuracy"]
-    for dataset, rows in tables["why_attribution"].groupby("dataset", sort=False):
-        rows = rows.set_index("against")
-        row, runs = rows.loc["baseline"], rows.loc["baseline", "seeds"]
-        relative, clean, balanced = (ledger.loc[(claim, dataset)] for claim in ("C1", "C3", "S3"))
-        verdict = direction(row, 0, yes, no)
-        compared = [
-            ("the baseline", change(row), row["n"], runs),
-            ("the same, relative", change(relative, "ours", " %"), row["n"], runs),
-            ("the same, every class weighing the same", change(balanced, "ours"), row["n"], runs),
-            *(
-                (
-                    words + (f", {PAIR}" if rows.loc[name, "seeds"] == 1 else ""),
-                    change(rows.loc[name]),
-                    rows.loc[name, "n"],
-                    rows.loc[name, "seeds"],
-                )
-                for name, words in CONTROLS.items()
-                if name in rows.index
-            ),
-            ("the baseline, clean images", change(clean, "ours"), f"{clean['n']:.0f}", runs),
-        ]
-        text = jinja2.Template(ANSWERED).render(
-            verdict=verdict if verdict in (yes, no) else unseen,
-            title=DATASETS[dataset].named(phantom=profile.phantom is not None),
-            attack=attack_in_full(attack),
-            off="not to be attributed" in row["conclusion"],
-            typical=f"{100 * TYPICAL:.0f} %",
-            largest=row["epsilons"].split()[-1],
-            table=_markdown(
-                pd.DataFrame(
-                    compared,
-                    columns=["attention against", "change (95 % interval)", "images", "training runs"],
-                )
-            ),
-            gain=answers.gains(
-                clean_models[clean_models["dataset"] == dataset], profile.model.attention_maps
-            ),
-            constant=_constant(clean_models[clean_models["dataset"] == dataset]),
-            standing=_standing(tables, dataset),
-            runs=runs,
-        )
-        answered += [p if p.startswith("|") else p.replace("\n", " ") for p in text.split("\n\n")]
-    typical, extreme = (CLAIMS[claim][1].removesuffix(" (relative)") for claim in ("C1", "C2"))
-    said = (
-        "Intervals are paired by image, over images and, with several, training runs. The paper reports "
-        f"{typical} in typical and {extreme} in extreme scenarios, relative, at no cost in clean accuracy."
-    )
-    return "\n\n".join([*answered, said])
-
-
-def _constant(clean) -> str:
-    """What the clean accuracies of one data set's two networks are worth, beside a constant answer's."""
-    clean = clean[clean["variant"].isin(["baseline", "attention"])]
-
-    def span(column, scale=100, digits=1):
-        return f"{scale * clean[column].min():.{digits}f} to {scale * clean[column].max():.{digits}f}"
-
-    return (
-        f"Without attack both kinds of network are right on {span('accuracy')} % of the {clean['n'].iloc[0]} test "
-        f"images, a constant answer, the most frequent class, on {100 * clean['majority'].iloc[0]:.1f} %; with every "
-        f"class weighing the same they are on {span('balanced_accuracy')} %, and the AUC is {span('auc', 1, 2)}."
-    )
-
-
-def _standing(tables, dataset) -> str:
-    rows = tables["comparison"][tables["comparison"]["dataset"] == dataset]
-    fallen = rows[rows[["baseline", "attention"]].max(axis="columns") < FALLEN]
-    if fallen.empty:
-        return f"Some images stand at all budgets, up to {rows['epsilon'].max():g} gray levels."
-    return (
-        f"From {fallen['epsilon'].min():g} gray levels on, each of the two networks keeps less than "
-        f"{100 * FALLEN:.0f} % of the {rows['n'].iloc[0]} images"
-        + (", on average over its training runs." if rows["seeds"].iloc[0] > 1 else ".")
-    )
-
-
 def _found(tables, profile) -> list[str]:
     """What a reader wants to know first: what attention does, to what it is due, and what stands in the end."""
     comparison, clean, headline = tables["comparison"], tables["clean_accuracy"], profile.evaluation.headline
@@ -231,7 +118,7 @@ def _found(tables, profile) -> list[str]:
     if "why_attribution" in tables:  # its comparison with the baseline is the first of the findings
         attributed = tables["why_attribution"]
         sentences += [*attributed.loc[attributed["against"] != "baseline", "conclusion"]]
-    standing = {name: _standing(tables, name) for name in comparison["dataset"].unique()}
+    standing = {name: opening.standing(tables, name) for name in comparison["dataset"].unique()}
     sentences += [
         f"{', '.join(name for name in standing if standing[name] == said)} under `{headline}`: {said}"
         for said in dict.fromkeys(standing.values())
@@ -253,8 +140,8 @@ def _gamma(clean, maps) -> str:
     if not said:
         return ""
     return (
-        "Gamma of the attention block, and in brackets the share of a feature map of 7 x 7 that the branch passes on "
-        f"with it on average (off: gamma at or below 0, it passes nothing on): {'; '.join(said)}."
+        "Gamma of the attention block, and in brackets what the branch multiplies features by, on average over a map "
+        f"of 7 x 7, and more where attention peaks (off: gamma at or below 0, it passes nothing on): {'; '.join(said)}."
     )
 
 
@@ -265,7 +152,7 @@ def write_readme(profile: Profile) -> None:
     text = readme.read_text(encoding="utf-8")
     if (begin := BEGIN.format(profile.profile)) not in text:
         raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
-    for begin, end, write in ((BEGIN, END, section), (ANSWER, END_ANSWER, answer)):
+    for begin, end, write in ((BEGIN, END, section), (ANSWER, END_ANSWER, opening.answer)):
         head, found, rest = text.partition(begin.format(profile.profile))
         if found:
             text = f"{head}{found}\n\n{write(profile, tables)}\n\n{end}{rest.split(end, 1)[1]}"

@@ -13,6 +13,7 @@ import pandas as pd
 from lib import ROOT, StudyError, artifacts, index, links
 from lib.claims import printed
 from lib.datasets import DATASETS
+from lib.tables import markdown
 
 PAGES = ROOT / "site"
 # What pages link to, beside the notebooks and the results.
@@ -104,7 +105,7 @@ def claims() -> str:
             f"## The claims: {label(folder)}",
             f"*{stamp}.* Of {len(table)} verdicts: {counted}. Intervals are 95 %; "
             "a verdict is given by its rule, below.",
-            printed(table).to_markdown(index=False, disable_numparse=True),
+            markdown(printed(table)),
             "<details><summary>The rules of the verdicts</summary>\n",
             "\n".join(f"- **{row['claim']}**: {row['rule']}" for _, row in rules.iterrows()),
             "</details>",

@@ -221,7 +221,7 @@ def write_table(table: pd.DataFrame, path: Path, title: str, provenance: dict) -
         said = {"data": provenance["data"]} if "data" in provenance else {}
         table.assign(**said).to_csv(temporary, index=False, lineterminator="\n")
     short = rounded(table)
-    write_text(md, f"**{title}**\n\n{short.to_markdown(index=False, disable_numparse=True)}\n")
+    write_text(md, f"**{title}**\n\n{markdown(short)}\n")
     write_text(tex, latex(short, title, path.name))
     write_provenance(path, title=title, **provenance)
 
@@ -237,6 +237,11 @@ def keep_only(folder: Path, names) -> None:
 def written(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables that lie in a folder, by name."""
     return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, its values as they are."""
+    return table.astype(str).to_markdown(index=False, disable_numparse=True)
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ def test_early_stopping_cannot_act_within_its_patience():
 def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
     assert ("is off" in answers.branch(clean, 16)) == off
-    assert ("passes on 0.7% on average" in answers.branch(clean, 16)) == (gamma == 0.02)  # 16 * 0.02 / 49
+    assert ("by 0.7%, on average" in answers.branch(clean, 16)) == (gamma == 0.02)  # 16 * 0.02 / 49
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_maps_that_randomising_leaves_as_they_are_are_named():
     said = answers.sound(
         sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data"
     )
-    assert said.endswith("d, attention's own map in 1 of 2 training run(s) (n = 9 to 10 images).")
+    assert said.endswith("d, attention's own map in 1 of 2 training run(s) (n = 10 images each).")
     assert "phantom data" in said
     none = sanity[sanity["mean"] < 0.5].assign(ci_low=0.0, ci_high=0.0)
     assert "d, no map (n = 9 to 10 images)" in answers.sound(none, "phantom data")

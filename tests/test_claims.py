@@ -45,6 +45,7 @@ def ledger(table, *, shift=(0.5, 0.5), protocol=False, epochs=70, inactive=None)
         histories,
         shifts,
         1.25,
+        1.31,
         headline=HEADLINE,
         protocol=protocol,
         label="phantom data",
@@ -88,8 +89,13 @@ def test_clean_accuracy_needs_enough_images_to_call_it_no_drop():
 
 def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
     table = ledger(outcomes((0.9, 0.6, 0.0), (0.9, 0.6, 0.0)))
-    assert table.loc["C2", "verdict"].startswith("inconclusive")
-    assert table.loc["C2", "ci_low"] < 0 < table.loc["C2", "ci_high"]
+    assert table.loc["C2", "verdict"].startswith("not testable on this data")
+
+
+def test_budgets_at_which_nothing_stands_do_not_water_the_extreme_claim_down():
+    epsilons, shares = (0, 1, 2, 4, 8), ((0.9, 0.6, 0.05, 0.0, 0.0), (0.9, 0.6, 0.02, 0.0, 0.0))
+    table = ledger(outcomes(*shares, epsilons=epsilons, n=100))
+    assert table.loc["C2", "ours"] == pytest.approx(-3)  # points, at epsilon 2 alone
 
 
 def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
@@ -99,7 +105,8 @@ def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
         assert table.loc[claim, "verdict"].startswith(
             "not testable on this data: the attention branch is off"
         )
-    assert table.loc["C4", "verdict"] == "reproduced"
+    assert table.loc["C4", "verdict"].startswith("reproduced (the block; ")
+    assert "1.31 %" in table.loc["C4", "verdict"]
 
 
 def test_attention_is_off_where_a_kept_model_has_no_positive_gamma():

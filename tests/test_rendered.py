@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import ROOT, readme
+from lib import ROOT, opening, readme
 from lib.profile import load_profile
 from lib.tables import written
 
@@ -36,7 +36,7 @@ def test_the_readme_shows_the_committed_tables(profile):
     text = (ROOT / "README.md").read_text()
     assert readme.section(profile, found) in text
     if readme.ANSWER.format(profile.profile) in text:
-        assert readme.answer(profile, found) in text
+        assert opening.answer(profile, found) in text
 
 
 @pytest.mark.parametrize(

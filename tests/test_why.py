@@ -453,9 +453,11 @@ def test_a_mechanism_is_named_only_where_every_run_shows_it():
     )
     assert mechanism(surfaces(), surfaces()).endswith("farther, by a larger margin and by a flatter slope.")
     assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), n = 30, 30" in mechanism(surfaces(), swapped)
-    assert mechanism(surfaces(), swapped).endswith("training runs contradict each other.")
+    assert mechanism(surfaces(), swapped).endswith(
+        "training runs contradict each other, farther in 1 and nearer in 1 of 2 training runs."
+    )
     same = surfaces().assign(margin=1.0, slope=1.0, distance=1.0)
-    assert mechanism(surfaces(), same).endswith("a difference in some training runs only.")
+    assert mechanism(surfaces(), same).endswith("farther in 1 of 2 training runs.")
 
 
 def test_a_mechanism_that_could_not_be_measured_is_not_a_difference_that_was_not_seen():

@@ -82,6 +82,11 @@ def attribution(
     return table
 
 
+def single_runs(row) -> str:
+    """The differences in the training runs of a row of `attribution`, as text."""
+    return row["by_run"].replace(" ", ", ")
+
+
 def concluded(row, off: str | None = None, label: str = "") -> str:
     """The sentence of one row of `attribution`: its rule.
 
@@ -91,11 +96,7 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
     """
     data = f" ({label})" if label else ""
     several = row["seeds"] > 1
-    runs = (
-        f"{row['seeds']} training runs ({row['by_run'].replace(' ', ', ')})"
-        if several
-        else "one training run"
-    )
+    runs = f"{row['seeds']} training runs ({single_runs(row)})" if several else "one training run"
     one = f"{PAIR}, which another training run may not repeat"
     words = (
         ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
@@ -141,7 +142,10 @@ def findings(
             sign = "+" if row["difference"] > 0 else ""
             one = "" if row["seeds"] > 1 else f" {PAIR}"
             verdict = summary.direction(row, 0, f"higher{one}", f"lower{one}")
-            robust.append(f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}: {verdict}")
+            runs = f", training runs {single_runs(row)}" if row["seeds"] > 1 else ""
+            robust.append(
+                f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}{runs}: {verdict}"
+            )
         here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
         if len(here):
             distance, margin, slope = (
@@ -197,14 +201,12 @@ def _of_one(verdict, rows):
 
 def _in_every_run(rows, nothing, more, less):
     """`summary.direction`, if it is the same in every training run."""
-    said = {summary.direction(row, nothing, more, less) for _, row in rows.iterrows()}
-    if len(said) == 1:
-        return said.pop()
-    return (
-        "a difference in some training runs only"
-        if not {more, less} <= said
-        else "training runs contradict each other"
-    )
+    said = [summary.direction(row, nothing, more, less) for _, row in rows.iterrows()]
+    if len(set(said)) == 1:
+        return said[0]
+    some = " and ".join(f"{word} in {said.count(word)}" for word in (more, less) if word in said)
+    verdict = f"{some} of {len(said)} training runs"
+    return f"training runs contradict each other, {verdict}" if " and " in some else verdict
 
 
 def _mechanism(distance, margin, slope):
