@@ -100,7 +100,7 @@ def _verdict(tables, dataset) -> str:
     else:
         found, theirs = "Inconclusive", f"and the paper's +{PAPER_GAIN} % as well"
     runs = f"{row['seeds']} training runs" if row["seeds"] > 1 else "one training run"
-    return f"{found}: the 95 % interval over {runs} of each network holds 0, {theirs}."
+    return f"{found}: the 95 % interval of the relative change over {runs} of each network holds 0, {theirs}."
 
 
 def _baseline_and_claims(tables, dataset) -> tuple[pd.Series, pd.DataFrame]:

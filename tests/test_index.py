@@ -7,7 +7,8 @@ import pytest
 from lib import ROOT, StudyError, index
 
 # Those that the repository shows; what a run of one's own left under figures/ may be of older code.
-FOLDERS = [p for name in ("quick", "ham10000-cpu", "bench") if (p := ROOT / "figures" / name).is_dir()]
+RUNS = ("quick", "ham10000-cpu", "ham10000-seeds", "bench")
+FOLDERS = [p for name in RUNS if (p := ROOT / "figures" / name).is_dir()]
 SHOWN = [(folder, "figure", name) for folder in FOLDERS for name in index.figures(folder)] + [
     (folder, "table", path.name) for folder in FOLDERS for path in index.tables(folder)
 ]

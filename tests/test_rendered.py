@@ -8,7 +8,7 @@ from lib import ROOT, opening, readme
 from lib.profile import load_profile
 from lib.tables import written
 
-SHOWN = ["quick"] + [n for n in ["ham10000-cpu"] if (ROOT / "figures" / n / "tables").is_dir()]
+SHOWN = ["quick", "ham10000-cpu", "ham10000-seeds"]
 RENDERED = pytest.mark.parametrize("profile", [load_profile(name) for name in SHOWN], ids=lambda p: p.profile)
 
 
@@ -34,6 +34,9 @@ def test_the_committed_outcomes_are_of_the_committed_profile(profile):
 def test_the_readme_shows_the_committed_tables(profile):
     found = written(tables(profile))
     text = (ROOT / "README.md").read_text()
+    if profile.profile in opening.AGAIN.values():  # in the answer of the run that it repeats
+        assert f"`{profile.profile}`" in text
+        return
     assert readme.section(profile, found) in text
     if readme.ANSWER.format(profile.profile) in text:
         assert opening.answer(profile, found) in text
