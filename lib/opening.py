@@ -92,7 +92,8 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
 def _verdict(tables, dataset) -> str:
     row, claims = _baseline_and_claims(tables, dataset)
     yes, no = "Yes, in these runs.", "No, it does the opposite."
-    verdict, relative = direction(row, 0, yes, no), claims.loc["C1"]
+    relative = claims.loc["C1"]
+    verdict = direction(relative, 0, yes, no)
     if verdict in (yes, no):
         return verdict
     if relative["ci_high"] < PAPER_GAIN:
