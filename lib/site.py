@@ -102,7 +102,7 @@ def claims() -> str:
         verdicts = table["verdict"].str.split("[:(]").str[0].str.strip().value_counts()
         counted = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
         parts += [
-            f"## The claims: {label(folder)}",
+            f"## The claims: {label(folder)}, {folder.name}",
             f"*{stamp}.* Of {len(table)} verdicts: {counted}. Intervals are 95 %; "
             "a verdict is given by its rule, below.",
             markdown(printed(table)),
