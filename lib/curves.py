@@ -73,7 +73,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         _corner(ax, count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    return _with_legend(figure, axes)
+    return _with_legend(figure, axes, inside=len(panels) > 2)  # few panels are narrow, and no corner is free
 
 
 def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:

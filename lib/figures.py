@@ -264,8 +264,9 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     measures = list(dict.fromkeys(table["measure"]))
     datasets = list(dict.fromkeys(table["dataset"]))
     kinds = list(dict.fromkeys(zip(table["variant"], table["map"], strict=True)))
-    several = table["seed"].min() < table["seed"].max()
-    slot = 0.26 if several else 0.18
+    seeds = table["seed"].nunique()
+    several, step = seeds > 1, min(0.3, 0.9 / seeds)
+    slot = max(0.26, 0.08 * seeds) if several else 0.18
     height = 0.5 + slot * max(len(kinds), 3) * len(datasets) + 0.13 * (-(-(len(kinds) + several) // 3) - 1)
     figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, height), sharey=True)
     for ax, measure in zip(axes, measures, strict=True):
@@ -274,7 +275,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
                 (table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)
             ]
             runs = group.groupby("dataset")["seed"]
-            aside = i - (len(kinds) - 1) / 2 + 0.3 * (runs.cumcount() - (runs.transform("size") - 1) / 2)
+            aside = i - (len(kinds) - 1) / 2 + step * (runs.cumcount() - (runs.transform("size") - 1) / 2)
             y = group["dataset"].map(datasets.index) + 0.8 / len(kinds) * aside
             error = whiskers(group["mean"], group["ci_low"], group["ci_high"])
             name = f"{variant}, Grad-CAM" if kind == "gradcam" else f"{variant}, its own map"
