@@ -30,7 +30,6 @@ CONTROLS = {
     "frozen": "`frozen`: the same block, gamma held at 0",
 }
 
-
 AGAIN = {"ham10000-cpu": "ham10000-seeds"}
 """Runs whose comparison of attention with the baseline another profile repeats with other seeds."""
 

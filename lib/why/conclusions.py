@@ -206,7 +206,7 @@ def _in_every_run(rows, nothing, more, less):
         return said[0]
     some = " and ".join(f"{word} in {said.count(word)}" for word in (more, less) if word in said)
     verdict = f"{some} of {len(said)} training runs"
-    return f"training runs contradict each other, {verdict}" if " and " in some else verdict
+    return f"training runs contradict each other, {verdict}" if {more, less} <= set(said) else verdict
 
 
 def _mechanism(distance, margin, slope):
