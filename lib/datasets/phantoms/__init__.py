@@ -15,7 +15,7 @@ from lib import StudyError
 from . import fundus, skin, xray
 from .layouts import WRITERS
 
-VERSION = 2
+VERSION = 3
 STAMP = "PHANTOM.txt"
 
 

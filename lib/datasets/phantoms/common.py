@@ -2,14 +2,45 @@
 
 Pictures are float32 in [0, 1] on a square canvas with coordinates x (right) and y (down) in [-1, 1].
 A coverage is a float32 map (size, size) in [0, 1]: how much of each pixel a drawn thing covers.
+
+The same seed gives the same picture on every processor. NumPy and OpenCV pick kernels by processor, and these differ
+in last bits, which a rounding to gray levels now and then makes visible. Sums, products and square roots are exact in
+IEEE arithmetic; what is not goes through `portable`, and OpenCV's filters through `plain_opencv`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import cv2
 import numpy as np
 
 SUPERSAMPLING = 4
+
+
+def portable(function, *values) -> np.ndarray:
+    """A NumPy function such as np.exp of float64 values, rounded to multiples of 2**-24.
+
+    Processors give float64 results that differ by about 2**-53, and so all but never in the rounded ones.
+    """
+    exact = function(*(np.asarray(value, np.float64) for value in values))
+    return np.round(exact * 2.0**24) / 2.0**24
+
+
+def portable_map(function, *values) -> np.ndarray:
+    """The same as float32, for maps of pixels."""
+    return portable(function, *values).astype(np.float32)
+
+
+@contextmanager
+def plain_opencv() -> Iterator[None]:
+    """OpenCV without the kernels that it picks by processor: what any x86-64 has is left, and gives one result."""
+    before = cv2.useOptimized()
+    cv2.setUseOptimized(False)
+    try:
+        yield
+    finally:
+        cv2.setUseOptimized(before)
 
 
 @cache
@@ -33,24 +64,29 @@ def distance(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _splines(size: int, cells: int) -> np.ndarray:
-    """Cubic B-spline weights (size, cells + 3), scaled so that white noise comes out with unit variance."""
+def _splines(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel the first of its four knots, int (size,), and their cubic B-spline weights, float32 (size, 4).
+
+    Scaled so that white noise on the knots comes out with unit variance.
+    """
     position = (np.arange(size) + 0.5) * cells / size
-    offset = np.abs(position[:, None] + 1 - np.arange(cells + 3))
-    near, far = 2 / 3 - offset**2 + offset**3 / 2, (2 - offset) ** 3 / 6
-    weights = np.where(offset < 1, near, np.where(offset < 2, far, 0))
-    return (weights / np.sqrt((weights**2).sum(axis=1).mean())).astype(np.float32)
+    first = np.floor(position).astype(int)
+    t = position - first
+    u = 1 - t
+    outer, inner = u * u * u / 6, 2 / 3 - t * t + t * t * t / 2
+    weights = np.stack([outer, inner, 2 / 3 - u * u + u * u * u / 2, t * t * t / 6], axis=1)
+    return first, (weights / np.sqrt((weights * weights).sum(axis=1).mean())).astype(np.float32)
 
 
 def noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 1) -> np.ndarray:
     """Smooth noise (size, size), zero mean, unit variance; `cells` knots across, doubled in each octave."""
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
-        weights = _splines(size, cells << octave)
-        knots = rng.standard_normal((weights.shape[1],) * 2, np.float32)
-        # Not NumPy's product: its BLAS threads cost more than such small matrices.
-        rows = cv2.gemm(weights, knots, 0.5**octave, None, 0)
-        total += cv2.gemm(rows, weights, 1, None, 0, flags=cv2.GEMM_2_T)
+        first, weights = _splines(size, cells << octave)
+        knots = rng.standard_normal(((cells << octave) + 3,) * 2, np.float32) * np.float32(0.5**octave)
+        # Four taps a side, not a matrix product, whose last bits depend on the processor.
+        rows = sum(weights[:, tap, None] * knots[first + tap] for tap in range(4))
+        total += sum(rows[:, first + tap] * weights[:, tap] for tap in range(4))
     return total / np.sqrt(np.float32(sum(0.25**octave for octave in range(octaves))))
 
 
@@ -73,8 +109,9 @@ def _subpixels(points: np.ndarray, size: int) -> np.ndarray:
 
 
 def _downsample(fine: np.ndarray) -> np.ndarray:
-    for _ in range(2):  # halving is OpenCV's fast path
-        fine = cv2.resize(fine, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    with plain_opencv():
+        for _ in range(2):  # halving is OpenCV's fast path
+            fine = cv2.resize(fine, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return fine.astype(np.float32) / 255
 
 
@@ -105,7 +142,10 @@ def spots(size: int, centres, radii, aspect=1.0, angles=0.0) -> np.ndarray:
 def soften(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur with sigma in canvas units."""
     pixels = sigma * image.shape[0] / 2
-    return cv2.GaussianBlur(image, (0, 0), pixels) if pixels > 0.2 else image
+    if pixels <= 0.2:
+        return image
+    with plain_opencv():
+        return cv2.GaussianBlur(image, (0, 0), pixels)
 
 
 def branches(rng: np.random.Generator, origins, angles, lengths, bend: float, points: int = 10) -> np.ndarray:
@@ -113,7 +153,7 @@ def branches(rng: np.random.Generator, origins, angles, lengths, bend: float, po
     angles = np.asarray(angles, float)
     turns = rng.normal(0, bend / np.sqrt(points), (len(angles), points - 1)).cumsum(axis=1)
     heading = angles[:, None] + turns
-    steps = np.stack([np.cos(heading), np.sin(heading)], axis=2) * (
+    steps = np.stack([portable(np.cos, heading), portable(np.sin, heading)], axis=2) * (
         np.asarray(lengths) / (points - 1)
     ).reshape(-1, 1, 1)
     origins = np.broadcast_to(origins, (len(angles), 2))[:, None]
@@ -127,7 +167,7 @@ def offshoots(
     which = rng.integers(len(paths), size=count)
     where = rng.integers(1, paths.shape[1] - 2, size=count)
     start, following = paths[which, where], paths[which, where + 1]
-    heading = np.arctan2(*(following - start).T[::-1])
+    heading = portable(np.arctan2, *(following - start).T[::-1])
     angles = heading + rng.choice([-1, 1], count) * rng.uniform(0.45, 1.05, count)
     return branches(rng, start, angles, rng.uniform(*length, count), bend, paths.shape[1])
 
@@ -136,17 +176,19 @@ def camera(
     size: int, angle: float, scale: float, shift: tuple[float, float], mirror: bool = False
 ) -> np.ndarray:
     """Affine matrix (2, 3) of a view: mirrored, turned by `angle` degrees, scaled, shifted (canvas units)."""
-    centre = (size - 1) / 2
-    matrix = cv2.getRotationMatrix2D((centre, centre), angle, scale)
-    if mirror:
-        matrix = matrix @ np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1]])
-    matrix[:, 2] += np.asarray(shift) * size / 2
-    return matrix
+    a, b = (scale * float(portable(f, np.deg2rad(angle))) for f in (np.cos, np.sin))
+    side, centre = (-1.0 if mirror else 1.0), (size - 1) / 2
+    shift = [part * size / 2 + centre for part in shift]
+    return np.array([
+        [a * side, b, shift[0] - a * side * centre - b * centre],
+        [-b * side, a, shift[1] + b * side * centre - a * centre],
+    ])  # fmt: skip
 
 
 def photograph(layer: np.ndarray, matrix: np.ndarray, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
     """The layer as this camera sees it; 0 beyond its edges, unless `border` says otherwise."""
-    return cv2.warpAffine(layer, matrix, layer.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=border)
+    with plain_opencv():
+        return cv2.warpAffine(layer, matrix, layer.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=border)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

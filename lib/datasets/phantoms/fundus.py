@@ -19,6 +19,8 @@ from .common import (
     offshoots,
     paint,
     photograph,
+    portable,
+    portable_map,
     ramp,
     shade,
     soften,
@@ -52,7 +54,7 @@ def _arcades(rng, size):
     thin = np.linspace(1, 0.4, 27)
     maps = []
     for trunks, width in ((np.array(veins), 0.044), (np.array(arteries), 0.032)):
-        trunks = trunks + 0.012 * np.sin(np.linspace(0, rng.uniform(12, 22), 28))[:, None] * rng.uniform(
+        trunks = trunks + 0.012 * portable(np.sin, np.linspace(0, rng.uniform(12, 22), 28))[:, None] * rng.uniform(
             -1, 1, (4, 1, 2)
         )
         twigs = offshoots(rng, trunks, 16, (0.35, 0.8), 0.6)
@@ -70,7 +72,8 @@ def _arcades(rng, size):
 
 
 def _bezier(p0, p1, p2, p3, t):
-    return (1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3
+    u = 1 - t
+    return u * u * u * p0 + 3 * u * u * t * p1 + 3 * u * t * t * p2 + t * t * t * p3
 
 
 def _eye(rng, size):
@@ -83,9 +86,9 @@ def _eye(rng, size):
     streaks = noise(rng, size, 10) * ramp(distance(x, y), 0.2, 0.9)  # choroid, seen through
     paint(image, base * (1.15, 1.25, 1.3), ramp(np.abs(streaks), 0.25, 0.05) * rng.uniform(0, 0.28))
     glow = distance(x - DISC[0], y - DISC[1])
-    paint(image, base * (1.12, 1.3, 1.4), np.exp(-((glow / 0.5) ** 2)) * 0.55)
+    paint(image, base * (1.12, 1.3, 1.4), portable_map(np.exp, -((glow / 0.5) ** 2)) * 0.55)
     fovea = distance(x - FOVEA[0], (y - FOVEA[1]) * 1.1)
-    paint(image, base * (0.62, 0.5, 0.5), np.exp(-((fovea / 0.2) ** 2)) * 0.75)
+    paint(image, base * (0.62, 0.5, 0.5), portable_map(np.exp, -((fovea / 0.2) ** 2)) * 0.75)
     (veins, arteries), _ = maps = _arcades(rng, size)
     calm = ramp(fovea, 0.1, 0.26)  # the fovea has no vessels
     paint(image, base * (0.56, 0.30, 0.32), veins * calm * 0.85)
@@ -97,14 +100,14 @@ def _eye(rng, size):
     cup = radius * rng.uniform(0.35, 0.6) - distance(x - DISC[0] + 0.015, y - DISC[1])
     paint(image, (1.0, 0.93, 0.74), ramp(cup, -0.02, 0.03) * (1 - 0.4 * veins) * 0.85)
     reflex = distance(x - FOVEA[0], y - FOVEA[1])
-    paint(image, base * (1.2, 1.3, 1.3), np.exp(-((reflex / 0.025) ** 2)) * rng.uniform(0, 0.7))
+    paint(image, base * (1.2, 1.3, 1.3), portable_map(np.exp, -((reflex / 0.025) ** 2)) * rng.uniform(0, 0.7))
     return image, maps[1]
 
 
 def _around(rng, count, low=0.15, high=0.85):
     """Points (count, 2) in the ring around the fovea, off the optic disc."""
     r, a = np.sqrt(rng.uniform(low**2, high**2, 4 * count + 4)), rng.uniform(0, 2 * np.pi, 4 * count + 4)
-    points = np.array(FOVEA) + np.stack([r * np.cos(a), r * np.sin(a)], axis=1)
+    points = np.array(FOVEA) + np.stack([r * portable(np.cos, a), r * portable(np.sin, a)], axis=1)
     return points[distance(*(points - DISC).T) > 0.2][:count]
 
 
@@ -136,7 +139,7 @@ def _lesions(rng, size, grade, veins):
         for centre in _around(rng, int(rng.integers(1, 4)), 0.12, 0.55):
             n = int(rng.integers(7, 18))
             a, r = rng.uniform(0, 2 * np.pi, n), rng.choice((0.05, 0.11)) * rng.normal(1, 0.25, n)
-            where = centre + np.stack([r * np.cos(a), r * np.sin(a)], axis=1)
+            where = centre + np.stack([r * portable(np.cos, a), r * portable(np.sin, a)], axis=1)
             made.append(
                 ((0.99, 0.90, 0.48), soften(spots(size, where, rng.uniform(0.012, 0.028, n)), 0.004) * 0.95)
             )

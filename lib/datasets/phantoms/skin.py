@@ -19,6 +19,8 @@ from .common import (
     offshoots,
     paint,
     photograph,
+    portable,
+    portable_map,
     ramp,
     shade,
     soften,
@@ -49,14 +51,16 @@ def _network(rng, size, period, jitter):
     x = x + jitter * noise(rng, size, 5)
     y = y + jitter * noise(rng, size, 5)
     k, turn = 4 * math.pi / (math.sqrt(3) * period), rng.uniform(0, np.pi)
-    waves = sum(np.cos(k * (math.cos(turn + a) * x + math.sin(turn + a) * y)) for a in (0, 2.0944, 4.1888))
+    waves = sum(
+        portable_map(np.cos, k * (math.cos(turn + a) * x + math.sin(turn + a) * y)) for a in (0, 2.0944, 4.1888)
+    )
     return ramp(waves + 0.35 * noise(rng, size, 9), 0.7, -1.0)
 
 
 def _scatter(rng, count, radius):
     """Points (count, 2) spread evenly over the disc of this radius."""
     r, a = radius * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
-    return np.stack([r * np.cos(a), r * np.sin(a)], axis=1)
+    return np.stack([r * portable(np.cos, a), r * portable(np.sin, a)], axis=1)
 
 
 def _flat(size, color):
@@ -154,7 +158,7 @@ def _bcc(rng, size, skin):
         paint(image, (0.55, 0.16, 0.10), ramp(ulcer + 0.25 * noise(rng, size, 8), 0, 0.3) * 0.9)
     trunks = rng.integers(2, 5)
     start = rng.uniform(0, 2 * np.pi, trunks)
-    edge = radius * 0.95 * np.stack([np.cos(start), np.sin(start)], axis=1)
+    edge = radius * 0.95 * np.stack([portable(np.cos, start), portable(np.sin, start)], axis=1)
     trunk = branches(
         rng, edge, start + np.pi + rng.normal(0, 0.3, trunks), np.full(trunks, radius * 1.2), 0.5
     )
@@ -233,7 +237,8 @@ def _skin(rng, size, tone):
     x, y = grid(size)
     turn, bend = rng.uniform(0, np.pi), noise(rng, size, 4)
     for angle in (turn, turn + 1.1):
-        lines = np.sin((math.cos(angle) * x + math.sin(angle) * y) * rng.uniform(50, 75) + 2 * bend)
+        waves = (math.cos(angle) * x + math.sin(angle) * y) * rng.uniform(50, 75) + 2 * bend
+        lines = portable_map(np.sin, waves)
         shade(image, 1 + 0.008 * lines)
     return image
 
@@ -243,7 +248,9 @@ def _hair(rng, image):
     if not count:
         return
     angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, count)
-    origin = rng.uniform(-1.1, 1.1, (count, 2)) - 0.6 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    origin = rng.uniform(-1.1, 1.1, (count, 2)) - 0.6 * np.stack(
+        [portable(np.cos, angle), portable(np.sin, angle)], axis=1
+    )
     paths = branches(rng, origin, angle, rng.uniform(0.9, 2.0, count), 0.45, 14)
     color = _mix((0.16, 0.10, 0.07), (0.45, 0.30, 0.18), rng.random())
     taper = np.linspace(1, 0.45, 13) * rng.uniform(0.014, 0.026, (count, 1))

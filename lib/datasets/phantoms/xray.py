@@ -18,6 +18,8 @@ from .common import (
     noise,
     offshoots,
     photograph,
+    portable,
+    portable_map,
     ramp,
     soften,
     spots,
@@ -80,7 +82,7 @@ def _ribs(body, lateral, y):
         phase = np.abs(phase - np.round(phase)) * spacing
         return ramp(phase, width, width * 0.7) * (0.55 + 0.45 * ramp(phase, width * 0.2, width * 0.85))
 
-    posterior = arches(0.05 - 0.16 * np.sin(2.4 * u) + 0.34 * u * u * u, body["rib"], 0.042)
+    posterior = arches(0.05 - 0.16 * portable_map(np.sin, 2.4 * u) + 0.34 * u * u * u, body["rib"], 0.042)
     anterior = arches(
         0.02 + 0.52 * _power(np.maximum(1 - u, 0)) + 0.25 * _power(u), body["rib"] * 1.08, 0.046
     )
@@ -122,7 +124,7 @@ def _pneumothorax(rng, body, side, x, y):
     small = rng.random() < 0.2
     shrink = rng.uniform(0.84, 0.90) if small else rng.uniform(0.58, 0.84)
     anchor = rng.uniform(0.14, 0.26), body["dome"] + rng.uniform(-0.1, 0.15)
-    ripple = 1 + 0.03 * np.sin(5 * y + rng.uniform(0, 6.3))
+    ripple = 1 + 0.03 * portable_map(np.sin, 5 * y + rng.uniform(0, 6.3))
     lateral = anchor[0] + (side * x - anchor[0]) / (shrink * ripple)
     return _lung(body, lateral, anchor[1] + (y - anchor[1]) / shrink, side) * shrink
 
@@ -178,7 +180,7 @@ def draw(findings: tuple[str, ...], size: int, subject: np.random.Generator, pho
     total += 0.16 * pleura
 
     total += 0.55 * cardiac * (lungs[-1] + lungs[1]) + 0.10 * ramp(np.abs(x), 0.17, 0.1)
-    vertebrae = 0.5 + 0.5 * np.sin(2 * np.pi * y / 0.17)
+    vertebrae = 0.5 + 0.5 * portable_map(np.sin, 2 * np.pi * y / 0.17)
     total += ramp(np.abs(x), 0.1, 0.07) * (0.10 + 0.06 * vertebrae)
     total -= 0.16 * ramp(np.abs(x + 0.01), 0.06, 0.035) * ramp(y, -0.1, -0.25)  # trachea
     stomach = 1 - distance((x - 0.34) / 0.16, (y - body["dome"] - 0.24) / 0.09)
@@ -190,12 +192,12 @@ def draw(findings: tuple[str, ...], size: int, subject: np.random.Generator, pho
             total += _OPACITIES[name](disease, body, sides, lungs, x, y) * (1 - mask)
     total += _hardware(inner, size)
 
-    grey = 0.97 * (1 - np.exp(-1.25 * np.maximum(total, 0.0)))
+    grey = 0.97 * (1 - portable_map(np.exp, -1.25 * np.maximum(total, 0.0)))
     scale = view.uniform(0.92, 1.08)
     matrix = camera(size, view.normal(0, 2.5), scale, view.uniform(-0.05, 0.05, 2))
     grey, mask = photograph(grey, matrix, cv2.BORDER_REPLICATE), photograph(mask, matrix)
     gain, lift = film.uniform(1.0, 1.2), film.uniform(-0.06, 0.04)
-    grey = np.clip(grey, 0, 1) ** film.uniform(0.85, 1.25) * gain + lift
+    grey = portable_map(np.power, np.clip(grey, 0, 1), film.uniform(0.85, 1.25)) * gain + lift
     grey = soften(grey, film.uniform(0, 0.008))
     grey = grey + film.uniform(0.012, 0.04) * soften(film.standard_normal(grey.shape, np.float32), 1.6 / size)
     _marker(film, grey)
@@ -206,7 +208,7 @@ def _clavicles(body, size):
     t = np.linspace(0, 1, 16)
     bone = np.zeros((size, size), np.float32)
     for side in (-1, 1):
-        rise = body["top"] + 0.20 - 0.12 * t + 0.05 * np.sin(2 * np.pi * t)
+        rise = body["top"] + 0.20 - 0.12 * t + 0.05 * portable(np.sin, 2 * np.pi * t)
         path = np.stack([side * (0.09 + 0.72 * t), rise], axis=1)[None]
         outer, marrow = strokes(size, path, np.array([[0.085]])), strokes(size, path, np.array([[0.05]]))
         bone += 0.30 * outer - 0.10 * marrow
@@ -220,7 +222,7 @@ def _side_of(rng):
 def _effusion(rng, body, sides, lungs, x, y):
     side = _side_of(rng)
     level = body["dome"] - rng.uniform(0.02, 0.22)
-    meniscus = level - 0.35 * np.clip(side * x - 0.35, 0, 1) ** 1.5
+    meniscus = level - 0.35 * portable_map(np.power, np.clip(side * x - 0.35, 0, 1), 1.5)
     return 0.5 * lungs[side] * ramp(y - meniscus, -0.03, 0.06)
 
 
