@@ -9,6 +9,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "figures" / "published"
+"""What the repository shows of its runs; a run of one's own writes beside it, to figures/<profile>."""
 
 
 class StudyError(Exception):

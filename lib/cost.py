@@ -3,7 +3,7 @@
     ./reproduce --profile paper --cost
 
 Counted is what passes through a network: images trained on, images whose input gradient is taken, images that are only
-predicted, and images read. How many of each a second sees stands in figures/bench/throughput.csv, as
+predicted, and images read. How many of each a second sees stands in figures/published/bench/throughput.csv, as
 `./reproduce bench throughput` measured it; the constants below are assumptions, and the table names them.
 """
 
@@ -14,7 +14,7 @@ from functools import cache
 import pandas as pd
 from tabulate import tabulate
 
-from lib import ROOT, StudyError
+from lib import PUBLISHED, ROOT, StudyError
 from lib.datasets.registry import DATASETS
 from lib.profile import Attack, Profile, check
 
@@ -26,7 +26,7 @@ MARGIN = 3  # by which a job may outrun what is expected before a cluster ends i
 NOTEBOOK = 2e6  # bytes of an executed notebook with its figures
 ROW = 110  # bytes of a line of per-image outcomes
 
-THROUGHPUT = ROOT / "figures" / "bench" / "throughput.csv"
+THROUGHPUT = PUBLISHED / "bench" / "throughput.csv"
 STAGES = ("prepare", "variant", "train", "attack", "gradcam", "why", "results", "report")
 PASSES = ("training", "gradient", "forward")
 

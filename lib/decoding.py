@@ -1,7 +1,10 @@
 """From the bytes of an image file to pixels, and what the file is: size, mode, and what is wrong with it."""
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +119,28 @@ def _diagnosis(data: bytes) -> str:
     except Exception as error:  # as above
         return "truncated" if "truncated" in str(error) else "damaged"
     return "damaged"
+
+
+_lock, _inside, _before = threading.Lock(), 0, True
+
+
+@contextmanager
+def plain_opencv() -> Iterator[None]:
+    """OpenCV without the kernels that it picks by processor: what every x86-64 has is left, and gives one result.
+
+    Its float filters differ in last bits between these kernels, whose fused multiply-adds round once where others
+    round twice. The switch is the process's: it is set back when the last thread leaves.
+    """
+    global _inside, _before
+    with _lock:
+        if not _inside:
+            _before = cv2.useOptimized()
+            cv2.setUseOptimized(False)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                cv2.setUseOptimized(_before)

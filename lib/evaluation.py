@@ -30,7 +30,8 @@ def run_variant(study: Study, variant: str) -> None:
     study.trained(variant)
     study.predictions_of(variant)
     outcomes_of(study, variant)
-    directions_of(study, variant)
+    if study.profile.whole(study.seed):
+        directions_of(study, variant)
 
 
 def outcomes(study: Study) -> pd.DataFrame:
@@ -44,7 +45,9 @@ def outcomes(study: Study) -> pd.DataFrame:
 
 def outcomes_of(study: Study, variant: str) -> pd.DataFrame:
     """The outcomes of one variant, without the columns that name it."""
-    return pd.concat([outcomes_of_one(study, variant, entry) for entry in study.profile.evaluation.attacks])
+    return pd.concat(
+        [outcomes_of_one(study, variant, entry) for entry in study.profile.attacks_of(study.seed)]
+    )
 
 
 def outcomes_of_one(study: Study, variant: str, entry) -> pd.DataFrame:

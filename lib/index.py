@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import nbformat
 
-from lib import ROOT, StudyError, artifacts
+from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.datasets import DATASETS
 
 LOST = "section 4, which our copy lacks"
@@ -343,7 +343,8 @@ def index(folder: Path) -> str:
             f"![{about.shows}]({name}.png)",
             f"*{about.shows}*",
             f"- Made by: {_made(folder, name, 'figure')}\n- Run: {_run(folder / name, folder)}\n"
-            f"- In the paper: {about.paper}\n- Files: [PDF]({name}.pdf), [PNG]({name}.png)",
+            f"- In the paper: {about.paper}\n- Files: "
+            + ", ".join(f"[{file.suffix[1:].upper()}]({file.name})" for file in _files(folder, name)),
         ]
     rows = ["| table | what it shows | made by | run | in the paper | files |", "|:--|:--|:--|:--|:--|:--|"]
     for path in tables(folder):
@@ -359,6 +360,10 @@ def index(folder: Path) -> str:
     return "\n\n".join([*filter(None, parts), "## Tables", "\n".join(rows)]) + "\n"
 
 
+def _files(folder, name):
+    return [file for suffix in (".png", ".pdf") if (file := folder / f"{name}{suffix}").is_file()]
+
+
 def write_index(folder: Path) -> None:
     """Write `index.md` into a folder of results."""
     artifacts.write_text(folder / "index.md", index(folder))
@@ -367,6 +372,6 @@ def write_index(folder: Path) -> None:
 if __name__ == "__main__":
     try:
         for name in sys.argv[1:]:
-            write_index(ROOT / "figures" / name)
+            write_index(PUBLISHED / name)
     except StudyError as error:
         sys.exit(f"index: {error}")

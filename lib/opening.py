@@ -3,7 +3,7 @@
 import jinja2
 import pandas as pd
 
-from lib import ROOT, answers
+from lib import PUBLISHED, answers
 from lib.claims import CLAIMS, PAIR, PAPER_GAIN, TYPICAL
 from lib.curves import attack_in_full
 from lib.datasets import DATASETS
@@ -42,7 +42,7 @@ def answer(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     runs are more, and the verdict is that of them.
     """
     repeat = AGAIN.get(profile.profile, "")
-    folder = ROOT / "figures" / repeat / "tables"
+    folder = PUBLISHED / repeat / "tables"
     again = written(folder) if repeat and folder.is_dir() else None
     attack = profile.evaluation.named(profile.evaluation.headline)
     clean_models, paragraphs = tables["clean_accuracy"], []

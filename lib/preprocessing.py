@@ -27,7 +27,16 @@ from lib import StudyError
 from lib.artifacts import code_key
 from lib.datasets.medmnist import stored_images
 from lib.datasets.registry import dataset_info
-from lib.decoding import TINY, Header, ImageError, decode, decode_towards, read_bytes, read_header
+from lib.decoding import (
+    TINY,
+    Header,
+    ImageError,
+    decode,
+    decode_towards,
+    plain_opencv,
+    read_bytes,
+    read_header,
+)
 
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
@@ -63,7 +72,10 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     if height == width == size:
         return image
     image = cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
+    if image.shape[:2] == (size, size):
+        return image
+    with plain_opencv():
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def xray_stages(

@@ -280,6 +280,9 @@ class Profile(Section):
     variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
     controls: list[Variant] = []  # further variants, for the first seed only
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    # What is done with the seeds after the first: all, or what the claims need (training, the headline attack and, for
+    # Grad-CAM, the attack that it explains).
+    later_seeds: Literal["all", "claims"] = "all"
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
     split: Split = Split()
@@ -311,6 +314,15 @@ class Profile(Section):
     def variants_of(self, seed: int) -> list[str]:
         """The variants trained and attacked with this seed: all, and the controls with the first seed."""
         return self.variants + (self.controls if seed == self.seeds[0] else [])
+
+    def whole(self, seed: int) -> bool:
+        """Whether all is done with this seed: every attack, the trust checks, and notebooks of its own."""
+        return self.later_seeds == "all" or seed == self.seeds[0]
+
+    def attacks_of(self, seed: int) -> list[Attack]:
+        """The attacks that the variants of this seed meet."""
+        attacks, headline = self.evaluation.attacks, self.evaluation.headline
+        return attacks if self.whole(seed) else [entry for entry in attacks if entry.name == headline]
 
     @property
     def label(self) -> str:

@@ -1,22 +1,19 @@
 """What this repository shows of its runs: their results in the README, and the outputs of one in the notebooks."""
 
-import sys
-
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, answers, artifacts, links, opening
+from lib import PUBLISHED, ROOT, StudyError, answers, artifacts, links, opening
 from lib.claims import printed, under
 from lib.datasets import DATASETS
-from lib.index import write_index
-from lib.profile import Profile, load_profile
+from lib.profile import Profile
 from lib.run_notebook import run_notebook
 from lib.tables import markdown, written
 
 EXPLORE = "00_explore"
-BEGIN = "<!-- results of figures/{0}, written by: python -m lib.readme {0} -->"
+BEGIN = "<!-- results of figures/published/{0}, written by: ./reproduce publish {0} -->"
 END = "<!-- end of results -->"
-ANSWER = "<!-- answer of figures/{0}, written by: python -m lib.readme {0} -->"
+ANSWER = "<!-- answer of figures/published/{0}, written by: ./reproduce publish {0} -->"
 END_ANSWER = "<!-- end of answer -->"
 
 
@@ -24,11 +21,11 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
     """The results of a run as Markdown for the README, every number with its n and 95 % interval.
 
     What was found, and of original data the claims, clean and robust accuracy; of phantoms the tables are named.
-    `tables`: those of `figures/<profile>/tables` by name.
+    `tables`: those of `figures/published/<profile>/tables` by name.
     """
     titles = {name: DATASETS[name].named(phantom=profile.phantom is not None) for name in profile.datasets}
     tables = {name: table.replace({"dataset": titles}) for name, table in tables.items()}
-    place, headline = f"figures/{profile.profile}/tables", profile.evaluation.headline
+    place, headline = f"figures/published/{profile.profile}/tables", profile.evaluation.headline
     data = f"**{profile.label}**; {profile.backbone_title}; {len(profile.seeds)} training run(s) per variant"
     departures = f" Not as in the paper: {', '.join(profile.departures)}." if profile.departures else ""
     said = [
@@ -46,7 +43,7 @@ def section(profile: Profile, tables: dict[str, pd.DataFrame]) -> str:
             ("clean_accuracy", "clean accuracy"),
             ("comparison", "robust accuracy, attention against baseline"),
         )
-        shown = ", ".join(f"[{words}]({place}/{name}.md)" for name, words in named)
+        shown = ", ".join(f"[{words}]({place}/{name}.csv)" for name, words in named)
         return "\n\n".join([*said, checks, f"The tables: {shown}."])
     clean, robust, constant = _tables(profile, tables)
     return "\n\n".join(
@@ -148,7 +145,7 @@ def _gamma(clean, maps) -> str:
 def write_readme(profile: Profile) -> None:
     """Put the results of a run, and the answer where it has a place, between their markers in the README."""
     readme = ROOT / "README.md"
-    tables = written(ROOT / "figures" / profile.profile / "tables")
+    tables = written(PUBLISHED / profile.profile / "tables")
     text = readme.read_text(encoding="utf-8")
     if (begin := BEGIN.format(profile.profile)) not in text:
         raise StudyError(f"README.md has no place for the results of {profile.profile}: a line `{begin}`.")
@@ -194,14 +191,3 @@ def render_notebooks(profile: Profile) -> None:
 def _code(cells):
     """The code of each cell, None for text, whose links depend on where the notebook lies."""
     return [cell.source if cell.cell_type == "code" else None for cell in cells]
-
-
-if __name__ == "__main__":
-    try:
-        profile = load_profile(sys.argv[1])
-        write_readme(profile)
-        if profile.profile == "quick":
-            render_notebooks(profile)
-        write_index(ROOT / "figures" / profile.profile)
-    except StudyError as error:
-        sys.exit(f"readme: {error}")

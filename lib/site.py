@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from lib import ROOT, StudyError, artifacts, index, links
+from lib import PUBLISHED, ROOT, StudyError, artifacts, index, links
 from lib.claims import printed
 from lib.datasets import DATASETS
 from lib.tables import markdown
@@ -27,16 +27,12 @@ FILES = (
     "data/README.md",
 )
 FOLDERS = ("docs", "lib", "profiles", "tests")
-BENCH = ROOT / "figures" / "bench"
+BENCH = PUBLISHED / "bench"
 
 
 def results() -> list[Path]:
-    """The folders under `figures/` that hold a run's claims, those of original data before phantoms.
-
-    Without what the tests leave there, which says nothing about the paper.
-    """
-    folders = [path.parent.parent for path in (ROOT / "figures").glob("*/tables/claims.csv")]
-    folders = [folder for folder in folders if folder.name != "test"]
+    """The published folders that hold a run's claims, those of original data before phantoms."""
+    folders = [path.parent.parent for path in PUBLISHED.glob("*/tables/claims.csv")]
     return sorted(folders, key=lambda folder: ("phantom" in label(folder), folder.name))
 
 
@@ -60,10 +56,12 @@ def assemble(source: Path) -> None:
         shutil.copy(ROOT / file, source / file)
     front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("](../", "](")
     front = front.replace("<!-- claims -->", claims())
-    entries = [f"{folder.name}: {label(folder)} <figures/{folder.name}/index>" for folder in results()]
-    entries.append("Benchmarks <figures/bench/index>")
+    entries = [
+        f"{folder.name}: {label(folder)} <figures/published/{folder.name}/index>" for folder in results()
+    ]
+    entries.append("Benchmarks <figures/published/bench/index>")
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
-    for folder in (source / "figures").iterdir():
+    for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
         complete(folder)
     for page in source.rglob("*.md"):
         page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
@@ -120,7 +118,7 @@ def claims() -> str:
 def complete(folder: Path) -> None:
     """Give a folder of results in the pages' source its index, and each of its tables a page."""
     if not (folder / "index.md").is_file():
-        artifacts.write_text(folder / "index.md", index.index(ROOT / "figures" / folder.name))
+        artifacts.write_text(folder / "index.md", index.index(PUBLISHED / folder.name))
     paths = index.tables(folder)
     for path in paths:
         page = path.with_suffix(".md")

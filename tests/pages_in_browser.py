@@ -86,7 +86,7 @@ def dead(site, host, ids, links):
 def sorting_and_searching(browser, host):
     """What a reader does: sort a table by a click, filter it, search for a word, switch to dark."""
     page = browser.new_page()
-    page.goto(f"{host}/figures/quick/tables/robust_accuracy.html")
+    page.goto(f"{host}/figures/published/quick/tables/robust_accuracy.html")
     column = "[...document.querySelectorAll('article tbody tr')].map(row => Number(row.cells[7].textContent))"
     for way in ("ascending", "descending"):
         page.locator("th button", has_text="robust_accuracy").click()

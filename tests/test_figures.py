@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from skimage.color import rgb2lab
 
-from lib import ROOT, curves, figures
+from lib import PUBLISHED, curves, figures
 from lib.claims import under
 from lib.profile import load_profile
 from lib.why import charts
@@ -63,7 +63,7 @@ def histories():
 
 
 def table(name, profile="quick"):
-    return pd.read_csv(ROOT / "figures" / profile / "tables" / f"{name}.csv")
+    return pd.read_csv(PUBLISHED / profile / "tables" / f"{name}.csv")
 
 
 def few(attacks, ways=("logits",)):

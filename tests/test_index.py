@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from lib import ROOT, StudyError, index
+from lib import PUBLISHED, StudyError, index
 
-# Those that the repository shows; what a run of one's own left under figures/ may be of older code.
 RUNS = ("quick", "ham10000-cpu", "ham10000-seeds", "bench")
-FOLDERS = [p for name in RUNS if (p := ROOT / "figures" / name).is_dir()]
+FOLDERS = [PUBLISHED / name for name in RUNS]
 SHOWN = [(folder, "figure", name) for folder in FOLDERS for name in index.figures(folder)] + [
     (folder, "table", path.name) for folder in FOLDERS for path in index.tables(folder)
 ]
@@ -35,9 +34,7 @@ def test_the_index_is_that_of_what_lies_beside_it(folder):
         if not any(f"_{dataset}" in file.name for dataset in index.DATASETS):
             assert file.relative_to(folder).as_posix() in links
     if folder.name != "bench":
-        assert "phantom" in text or "phantom" not in (folder / "tables" / "claims.md").read_text(
-            encoding="utf-8"
-        )
+        assert "phantom" in text or "phantom" not in (folder / "tables" / "claims.csv").read_text()
 
 
 def test_an_unknown_figure_is_refused(tmp_path):

@@ -1,6 +1,9 @@
 """Phantoms: same seed same bytes, the originals' layouts, and masks that hold what makes the label."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import StudyError
+from lib import ROOT, StudyError
 from lib.datasets.phantoms import draw_phantom, write_phantoms
 
 N, SIZE, SEED = 40, 64, 5
@@ -252,3 +255,46 @@ def test_bad_arguments_get_a_sentence(bad, tmp_path):
 def test_unknown_labels_get_a_sentence(dataset, label):
     with pytest.raises(StudyError):
         draw_phantom(dataset, label, 64, np.random.default_rng(0))
+
+
+PROCESSORS = {
+    "as it is": {},
+    "no AVX-512": {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "OPENCV_CPU_DISABLE": "AVX512-SKX,AVX512-COMMON,AVX512-ICL",
+    },
+    "neither AVX2 nor FMA": {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "OPENCV_CPU_DISABLE": "AVX,FP16,AVX2,FMA3,AVX512-SKX,AVX512-COMMON,AVX512-ICL",
+        "OPENCV_IPP": "disabled",
+    },
+}
+PIXELS = """
+import hashlib, sys
+from pathlib import Path
+from lib.datasets.phantoms import write_phantoms
+from lib.preprocessing import preprocess
+for dataset, pattern in {patterns!r}.items():
+    folder = write_phantoms(dataset, Path(sys.argv[1]), 24, 96, 3)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    for path in sorted(folder.glob(pattern)):
+        for size in (48, 112):  # smaller and larger than the original
+            digest.update(preprocess(path, dataset, size).tobytes())
+    print(dataset, digest.hexdigest())
+"""
+
+
+def test_every_processor_draws_and_prepares_the_same_pixels(tmp_path):
+    """NumPy, OpenBLAS and OpenCV choose kernels by processor when they are loaded: hence a process for each."""
+    said = {}
+    for name, variables in PROCESSORS.items():
+        command = [sys.executable, "-c", PIXELS.format(patterns=IMAGES), tmp_path / name]
+        # A feature that this processor lacks cannot be disabled, which NumPy only warns of.
+        run = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        said[name] = run.stdout
+    assert len(said["as it is"].split()) == 6
+    assert len(set(said.values())) == 1, said

@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import ROOT, opening, readme
+from lib import PUBLISHED, ROOT, opening, readme
 from lib.profile import load_profile
 from lib.tables import written
 
@@ -13,7 +13,7 @@ RENDERED = pytest.mark.parametrize("profile", [load_profile(name) for name in SH
 
 
 def tables(profile):
-    return ROOT / "figures" / profile.profile / "tables"
+    return PUBLISHED / profile.profile / "tables"
 
 
 @RENDERED

@@ -82,8 +82,8 @@ def test_the_ledger_stands_in_front_with_its_label_and_its_rules(source):
         assert f"| {claim}: " in front
         assert f"- **{claim}**: " in front
     for folder in site.results():
-        assert f"<figures/{folder.name}/index>" in front
-        assert (source / "figures" / folder.name / "index.md").is_file()
+        assert f"<figures/published/{folder.name}/index>" in front
+        assert (source / "figures" / "published" / folder.name / "index.md").is_file()
 
 
 def test_each_picture_of_the_notebooks_has_words(source):
@@ -124,6 +124,11 @@ def test_the_pages_are_well_in_a_browser(tmp_path):
     assert "https://cdn" not in page
     if BROWSER:
         # The whole site takes minutes: ./reproduce site, then tests/pages_in_browser.py site
-        few = "index.html", "notebooks/02_training.html", "figures/quick/index.html", "lib/statistics.html"
+        few = (
+            "index.html",
+            "notebooks/02_training.html",
+            "figures/published/quick/index.html",
+            "lib/statistics.html",
+        )
         looked = run("tests/pages_in_browser.py", tmp_path / "site", "--only", *few)
         assert looked.returncode == 0, looked.stdout + looked.stderr

@@ -14,8 +14,8 @@ class SoftAttention(layers.Layer):
     `form="formula"` follows the equation of Datta et al. 2021 as Wasserman 2022 (section 3.3) restates
     it: W_k is a 3 x 3 x c kernel and gamma a learnable scalar. `form="reference"` does the arithmetic of
     the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1) with a kernel of shape
-    (c, 3, 3, 1, K) and strides (1, 1, c), then a ReLU, and no gamma. Read against Keras' axis order,
-    its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
+    (c, 3, 3, 1, K) drawn with `he_uniform` and strides (1, 1, c), then a ReLU, and no gamma. Read against Keras' axis
+    order, its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
     one position on the channel axis: the maps see the first three channels only, and of the c kernel
     rows only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here.
     TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
@@ -33,7 +33,9 @@ class SoftAttention(layers.Layer):
         channels = input_shape[-1]
         formula = self.form == "formula"
         shape = (3, 3, channels, self.maps) if formula else (channels, 3, 3, 1, self.maps)
-        self.kernel = self.add_weight(shape=shape, initializer="glorot_uniform", name="kernel")
+        # The public code's initializer; for its kernel's shape Keras counts a fan-in of 9 c: 4.1 times Glorot's limit.
+        initializer = "glorot_uniform" if formula else "he_uniform"
+        self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.maps,), initializer="zeros", name="bias")
         self.gamma = (
             self.add_weight(

@@ -8,12 +8,12 @@ in last bits, which a rounding to gray levels now and then makes visible. Sums, 
 IEEE arithmetic; what is not goes through `portable`, and OpenCV's filters through `plain_opencv`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import cv2
 import numpy as np
+
+from lib.decoding import plain_opencv
 
 SUPERSAMPLING = 4
 
@@ -30,17 +30,6 @@ def portable(function, *values) -> np.ndarray:
 def portable_map(function, *values) -> np.ndarray:
     """The same as float32, for maps of pixels."""
     return portable(function, *values).astype(np.float32)
-
-
-@contextmanager
-def plain_opencv() -> Iterator[None]:
-    """OpenCV without the kernels that it picks by processor: what any x86-64 has is left, and gives one result."""
-    before = cv2.useOptimized()
-    cv2.setUseOptimized(False)
-    try:
-        yield
-    finally:
-        cv2.setUseOptimized(before)
 
 
 @cache

@@ -54,9 +54,9 @@ def _arcades(rng, size):
     thin = np.linspace(1, 0.4, 27)
     maps = []
     for trunks, width in ((np.array(veins), 0.044), (np.array(arteries), 0.032)):
-        trunks = trunks + 0.012 * portable(np.sin, np.linspace(0, rng.uniform(12, 22), 28))[:, None] * rng.uniform(
-            -1, 1, (4, 1, 2)
-        )
+        trunks = trunks + 0.012 * portable(np.sin, np.linspace(0, rng.uniform(12, 22), 28))[
+            :, None
+        ] * rng.uniform(-1, 1, (4, 1, 2))
         twigs = offshoots(rng, trunks, 16, (0.35, 0.8), 0.6)
         leaves = offshoots(rng, twigs, 24, (0.12, 0.35), 0.6)
         maps.append(

@@ -52,7 +52,8 @@ def _network(rng, size, period, jitter):
     y = y + jitter * noise(rng, size, 5)
     k, turn = 4 * math.pi / (math.sqrt(3) * period), rng.uniform(0, np.pi)
     waves = sum(
-        portable_map(np.cos, k * (math.cos(turn + a) * x + math.sin(turn + a) * y)) for a in (0, 2.0944, 4.1888)
+        portable_map(np.cos, k * (math.cos(turn + a) * x + math.sin(turn + a) * y))
+        for a in (0, 2.0944, 4.1888)
     )
     return ramp(waves + 0.35 * noise(rng, size, 9), 0.7, -1.0)
 
