@@ -26,10 +26,16 @@ RUNS = f"data/runs/{PROFILE.profile}"
 NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
 
 
+WHOLE = [seed for seed in PROFILE.seeds if PROFILE.whole(seed)]  # the others have no notebooks of their own
+
+
+def trained(dataset, seed):
+    """The markers of the variants that are trained from a seed, and attacked."""
+    return [f"{RUNS}/{dataset}/seed{seed}/{variant}/variant.done" for variant in PROFILE.variants_of(seed)]
+
+
 def finished_variants(wildcards):
-    """The markers of the variants that are trained from a seed."""
-    variants = PROFILE.variants_of(int(wildcards.seed))
-    return [f"{RUNS}/{wildcards.dataset}/seed{wildcards.seed}/{variant}/variant.done" for variant in variants]
+    return trained(wildcards.dataset, int(wildcards.seed))
 
 
 def needs(stage, gpus=0):
@@ -203,7 +209,8 @@ rule why:
 rule results:
     input:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
-               dataset=DATASETS, seed=PROFILE.seeds, stage=["train", "attack", "gradcam", "why"]),
+               dataset=DATASETS, seed=WHOLE, stage=["train", "attack", "gradcam", "why"]),
+        [finished for dataset in DATASETS for seed in PROFILE.seeds for finished in trained(dataset, seed)],
         sources("notebooks/05_results.ipynb"),
     output:
         touch(f"{RUNS}/results.done"),

@@ -67,7 +67,7 @@ def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
     if off:
         return (
             f"Gamma at the kept epoch: {values}. At or below 0 the ReLU gives zeros and the attention branch is off, "
-            f"here in {'; '.join(off.values())}: there the variant is max-pooling and dropout, and says nothing about "
+            f"here in {'; '.join(map(str, off.values()))}: there the variant is max-pooling and dropout, and says nothing about "
             "attention."
         )
     return (

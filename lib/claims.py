@@ -4,8 +4,10 @@ All functions read data frames and nothing else; the rules stand here in words (
 verdict in the claims table.
 """
 
+import re
 from collections.abc import Mapping
 from functools import wraps
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -67,9 +69,12 @@ ABOUT_ATTENTION = ("C1", "C2", "C3", "C6", "S1", "S2", "S3")
 PAIR = "in this pair of networks"
 """What a verdict from one training run of each variant is about."""
 
+UNDECIDED = "not judged, one training run"
+"""The verdict where each variant was trained once: its interval is over images alone."""
+
 ONE_RUN = (
-    "With one training run of each variant no claim is reproduced or not: an interval without 0 is then over images "
-    "alone and says that this pair of networks differs, as two runs of one network may."
+    "One training run of each variant decides nothing: an interval is then over images alone, and two runs of one "
+    "network may differ as much. Such a claim is not judged, whatever its interval."
 )
 
 RULES = {
@@ -106,16 +111,36 @@ RULES = {
 }
 
 
-def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, str]:
-    """For data sets on which gamma is at or below 0 in kept attention models: in how many, such as "2 of 3 runs".
+class Inactive(NamedTuple):
+    """In how many of a variant's training runs the attention branch is off; as text "2 of 3 runs"."""
+
+    off: int
+    runs: int
+
+    @property
+    def all(self) -> bool:
+        return self.off == self.runs
+
+    def __str__(self):
+        return f"{self.off} of {self.runs} runs"
+
+
+def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, Inactive]:
+    """For data sets on which gamma is at or below 0 in kept attention models: in how many.
 
     The block multiplies a feature map that is never negative by gamma, and a ReLU follows: once gamma is at
     or below 0 the branch gives zeros and gets no gradient, so it stays off, and what is left of the variant
-    is max-pooling and dropout. (Not so for a feature layer whose values can be negative.)
+    is max-pooling and dropout. Where it is off in every run no claim about attention is judged; single runs that end so
+    stay in, as what training led to. (Not so for a feature layer whose values can be negative.)
     """
     attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
     off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
-    return {name: f"{row['sum']} of {row['size']} runs" for name, row in off.iterrows() if row["sum"]}
+    return {name: Inactive(row["sum"], row["size"]) for name, row in off.iterrows() if row["sum"]}
+
+
+def stem(verdict: str) -> str:
+    """A verdict without what stands behind it in brackets or after a colon."""
+    return re.split(r" \(|: ", verdict)[0]
 
 
 def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits") -> pd.DataFrame:
@@ -208,7 +233,7 @@ def ledger(
     headline: tuple[str, str, str],
     protocol: bool,
     label: str,
-    inactive: Mapping[str, str] | None = None,
+    inactive: Mapping[str, Inactive] | None = None,
 ) -> pd.DataFrame:
     """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, verdict, rule.
 
@@ -216,7 +241,7 @@ def ledger(
     block's share of ResNet-50's parameters (C4), `head_percent`: that of all parameters that the attentive network
     has more than the baseline, of 7 classes. `protocol`: whether training ran with the paper's 300 epochs and
     patience of 40 (C5). `label`: the data, said in every verdict on them. `inactive`: data sets on which
-    the attention branch is off in some kept models, see `inactive_attention`; no claim is then judged.
+    the attention branch is off in some kept models, see `inactive_attention`.
     """
     curve = compare(outcomes, *headline)
     rows = []
@@ -244,16 +269,13 @@ def ledger(
             for claim, row in found.items()
         ]
     for row in rows:
-        row["verdict"] = in_one_pair(row["verdict"], row.get("seeds"))
-        if row["claim"] in ABOUT_ATTENTION and row["dataset"] in (inactive or {}):
-            runs = inactive[row["dataset"]]
-            row["verdict"] = f"{UNTESTABLE}: the attention branch is off in {runs}, gamma <= 0 ({label})"
-        elif row["verdict"].startswith(("not tested", UNTESTABLE)):
-            row["verdict"] += f" ({label})"
-        else:
-            row["verdict"] += (
-                f" ({label}{'' if row.get('seeds', 1) > 1 else ', one training run per variant'})"
-            )
+        runs = (inactive or {}).get(row["dataset"]) if row["claim"] in ABOUT_ATTENTION else None
+        if runs and runs.all:
+            row["verdict"] = f"{UNTESTABLE}: attention inactive in {runs}, gamma <= 0 ({label})"
+            continue
+        if row.get("seeds") == 1 and not row["verdict"].startswith(("not tested", UNTESTABLE)):
+            row["verdict"] = UNDECIDED
+        row["verdict"] += f" ({label}; attention inactive in {runs})" if runs else f" ({label})"
     rows.append(
         {
             "claim": "C4", "dataset": "any", "unit": UNITS["C4"], "ours": resnet50_percent,
@@ -279,23 +301,6 @@ def ledger(
     ]
     order = table["claim"].rank(method="first").sort_values().index
     return table.reindex(columns=columns).loc[order].reset_index(drop=True)
-
-
-def in_one_pair(verdict: str, seeds) -> str:
-    """A verdict as one training run of each variant allows it: of this pair of networks, not of the claim.
-
-    With one run the interval is over images; two runs of the same network differ as well, by how much it cannot say.
-    """
-    settled = {
-        "reproduced": "as claimed",
-        "not reproduced": "against the claim",
-        "gain overstated through the softmax": "gain overstated through the softmax",
-        "gain understated through the softmax": "gain understated through the softmax",
-        "due to the attention": "differs",
-        "higher": "higher",
-        "lower": "lower",
-    }
-    return f"{settled[verdict]} {PAIR}" if seeds == 1 and verdict in settled else verdict
 
 
 def _verdict(low: float, high: float, above: float = 0.0, below: float = 0.0) -> str:
