@@ -26,12 +26,18 @@ RUNS = f"data/runs/{PROFILE.profile}"
 NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
 
 
-WHOLE = [seed for seed in PROFILE.seeds if PROFILE.whole(seed)]  # the others have no notebooks of their own
+WHOLE = [seed for seed in PROFILE.seeds if PROFILE.whole_variants_of(seed)]  # the others have no notebooks of their own
 
 
 def trained(dataset, seed):
     """The markers of the variants that are trained from a seed, and attacked."""
     return [f"{RUNS}/{dataset}/seed{seed}/{variant}/variant.done" for variant in PROFILE.variants_of(seed)]
+
+
+def prepared(wildcards):
+    """The marker of the data set's preparation, which is the same for every seed."""
+    seed = wildcards.seed if int(wildcards.seed) in WHOLE else PROFILE.seeds[0]
+    return f"{RUNS}/{wildcards.dataset}/seed{seed}/prepare.done"
 
 
 def finished_variants(wildcards):
@@ -108,7 +114,7 @@ rule prepare:
 
 rule variant:
     input:
-        rules.prepare.output,
+        prepared,
         sources("lib/evaluation.py"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),

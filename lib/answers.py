@@ -67,8 +67,8 @@ def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
     if off:
         return (
             f"Gamma at the kept epoch: {values}. At or below 0 the ReLU gives zeros and the attention branch is off, "
-            f"here in {'; '.join(map(str, off.values()))}: there the variant is max-pooling and dropout, and says nothing about "
-            "attention."
+            f"here in {'; '.join(map(str, off.values()))}: there the variant is max-pooling and dropout, and says "
+            "nothing about attention."
         )
     return (
         f"Gamma at the kept epoch: {values}. Above 0, so the attention branch is on, but on need not be much: each of "

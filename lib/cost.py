@@ -203,7 +203,7 @@ def jobs(profile: Profile, stage: str) -> int:
     """How many jobs of a stage there are for one data set; results and report have one for all."""
     if stage == "variant":
         return sum(len(profile.variants_of(seed)) for seed in profile.seeds)
-    return len(profile.seeds)
+    return sum(bool(profile.whole_variants_of(seed)) for seed in profile.seeds)
 
 
 def cost_table(profile: Profile, datasets: list[str]) -> pd.DataFrame:
@@ -243,7 +243,7 @@ def disk(profile: Profile, datasets: list[str]) -> pd.Series:
         size["images"] += images * pixels
         size["models"] += runs * 3 * 4 * measured(profile)["parameters"]
         size["outcomes"] += runs * (lines * ROW + min(evaluation.gradcam_images, attacked) * 4 * pixels)
-        size["figures"] += 4 * len(profile.seeds) * NOTEBOOK
+        size["figures"] += 4 * jobs(profile, "why") * NOTEBOOK
     return size
 
 

@@ -30,7 +30,7 @@ def run_variant(study: Study, variant: str) -> None:
     study.trained(variant)
     study.predictions_of(variant)
     outcomes_of(study, variant)
-    if study.profile.whole(study.seed):
+    if variant in study.whole_variants:
         directions_of(study, variant)
 
 
@@ -46,7 +46,7 @@ def outcomes(study: Study) -> pd.DataFrame:
 def outcomes_of(study: Study, variant: str) -> pd.DataFrame:
     """The outcomes of one variant, without the columns that name it."""
     return pd.concat(
-        [outcomes_of_one(study, variant, entry) for entry in study.profile.attacks_of(study.seed)]
+        [outcomes_of_one(study, variant, entry) for entry in study.profile.attacks_of(study.seed, variant)]
     )
 
 
@@ -115,7 +115,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         # would flatter the one and accuse the other.
         stands = stands.drop(columns=[entry.attack, "fgsm"], errors="ignore")
         key = artifacts.key_of(
-            [study.model_key(name) for name in study.variants],
+            [study.model_key(name) for name in study.whole_variants],
             [entry.model_dump(), ensemble and ensemble.model_dump()],
             stands.to_csv(),
             [evaluation.trust_epsilon, evaluation.trust.model_dump()],
@@ -123,7 +123,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         )
 
         def make(temporary):
-            others = [name for name in study.variants if name != variant]
+            others = [name for name in study.whole_variants if name != variant]
             checks = trust(
                 study.classifier(variant, entry.through),
                 study.pixels(rows),
@@ -141,7 +141,7 @@ def trust_checks(study: Study) -> pd.DataFrame:
         path = study.directory(variant) / "trust.csv"
         return artifacts.cached(path, key, make, pd.read_csv, **study.provenance(), variant=variant)
 
-    return study.gather(check)
+    return study.gather(check, study.whole_variants)
 
 
 def directions(study: Study) -> pd.DataFrame:
@@ -151,7 +151,7 @@ def directions(study: Study) -> pd.DataFrame:
     reached. With two classes every attack goes towards the other class, so the headline attack's outcomes hold the
     answer; with more, the `gradcam_attack` is run towards the goal.
     """
-    return study.gather(lambda variant: directions_of(study, variant))
+    return study.gather(lambda variant: directions_of(study, variant), study.whole_variants)
 
 
 def directions_of(study: Study, variant: str) -> pd.DataFrame:

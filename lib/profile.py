@@ -280,9 +280,9 @@ class Profile(Section):
     variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
     controls: list[Variant] = []  # further variants, for the first seed only
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
-    # What is done with the seeds after the first: all, or what the claims need (training, the headline attack and, for
-    # Grad-CAM, the attack that it explains).
-    later_seeds: Literal["all", "claims"] = "all"
+    # What is done with the controls and with the seeds after the first: all that is done with the variants of the
+    # first, or what C1 to C3 need, which is training and the headline attack.
+    repeats: Literal["all", "claims"] = "all"
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
     split: Split = Split()
@@ -315,14 +315,17 @@ class Profile(Section):
         """The variants trained and attacked with this seed: all, and the controls with the first seed."""
         return self.variants + (self.controls if seed == self.seeds[0] else [])
 
-    def whole(self, seed: int) -> bool:
-        """Whether all is done with this seed: every attack, the trust checks, and notebooks of its own."""
-        return self.later_seeds == "all" or seed == self.seeds[0]
+    def whole_variants_of(self, seed: int) -> list[str]:
+        """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 06_why."""
+        if self.repeats == "all":
+            return self.variants_of(seed)
+        return self.variants if seed == self.seeds[0] else []
 
-    def attacks_of(self, seed: int) -> list[Attack]:
-        """The attacks that the variants of this seed meet."""
+    def attacks_of(self, seed: int, variant: str) -> list[Attack]:
+        """The attacks that a variant of this seed meets."""
         attacks, headline = self.evaluation.attacks, self.evaluation.headline
-        return attacks if self.whole(seed) else [entry for entry in attacks if entry.name == headline]
+        whole = variant in self.whole_variants_of(seed)
+        return attacks if whole else [entry for entry in attacks if entry.name == headline]
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from lib import ROOT, StudyError, artifacts
+from lib.compared import write_compared
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.tables import rounded, timings, write_table, written
@@ -82,6 +83,8 @@ def write_report(profile: Profile) -> Path:
 
 if __name__ == "__main__":
     try:
-        write_report(load_profile(sys.argv[1]))
+        profile = load_profile(sys.argv[1])
+        write_report(profile)
+        print("\n".join(write_compared(profile)))
     except StudyError as error:
         sys.exit(f"report: {error}")

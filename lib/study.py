@@ -40,6 +40,7 @@ class Study:
         self.dataset, self.seed = dataset, int(seed)
         self.info = DATASETS[dataset]
         self.variants = self.profile.variants_of(self.seed)
+        self.whole_variants = self.profile.whole_variants_of(self.seed)
         phantom = self.profile.phantom
         self.raw = (
             ROOT / "data" / "phantom" / f"{phantom.images}x{phantom.size}px-seed{phantom.seed}"
@@ -294,7 +295,7 @@ class Study:
         correct = correct.reindex(self.evaluated["image_id"])
         rows = choose_images(
             self.evaluated["label"].to_numpy(),
-            {variant: correct[variant].to_numpy(bool) for variant in self.variants},
+            {variant: correct[variant].to_numpy(bool) for variant in self.whole_variants},
             self.profile.evaluation.gradcam_images,
             self.profile.split.seed,
         )
@@ -365,12 +366,12 @@ class Study:
                     tables.append(table)
             return pd.concat(tables, ignore_index=True)
 
-        return self.gather(measure)
+        return self.gather(measure, self.whole_variants)
 
-    def gather(self, read) -> pd.DataFrame:
-        """The tables that `read(variant)` gives, for all variants, with columns dataset, variant, seed in front."""
+    def gather(self, read, variants=None) -> pd.DataFrame:
+        """The tables that `read(variant)` gives, of all variants or these, with dataset, variant, seed in front."""
         tables = []
-        for variant in self.variants:
+        for variant in self.variants if variants is None else variants:
             table = read(variant).copy()
             for column, value in (("seed", self.seed), ("variant", variant), ("dataset", self.dataset)):
                 table.insert(0, column, value)

@@ -57,6 +57,18 @@ def test_controls_belong_to_the_first_seed(tmp_path):
     profile = load_profile(write(tmp_path, QUICK | {"seeds": [3, 5], "controls": ["pooling"]}))
     assert profile.variants_of(3) == ["baseline", "attention", "pooling"]
     assert profile.variants_of(5) == profile.variants_of(0) == ["baseline", "attention"]
+    assert profile.whole_variants_of(3) == profile.variants_of(3)
+    assert profile.attacks_of(5, "attention") == profile.evaluation.attacks
+
+
+def test_repeats_of_the_claims_meet_the_headline_attack_alone(tmp_path):
+    values = QUICK | {"seeds": [3, 5], "controls": ["pooling"], "repeats": "claims"}
+    profile = load_profile(write(tmp_path, values))
+    assert profile.whole_variants_of(3) == ["baseline", "attention"]
+    assert profile.whole_variants_of(5) == []
+    headline = [profile.evaluation.named(profile.evaluation.headline)]
+    assert profile.attacks_of(3, "attention") == profile.evaluation.attacks
+    assert profile.attacks_of(3, "pooling") == profile.attacks_of(5, "baseline") == headline
 
 
 @pytest.mark.parametrize(

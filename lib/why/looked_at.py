@@ -21,7 +21,7 @@ from lib.why import surface, where
 
 def variants(study: Study) -> list[str]:
     """The variants of this study, the one place that says which are compared."""
-    return study.variants
+    return study.whole_variants
 
 
 def common(study: Study) -> pd.DataFrame:

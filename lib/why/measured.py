@@ -81,7 +81,7 @@ def where_it_is_hit(study: Study) -> pd.DataFrame:
             int(found.sum()),
         )
 
-    return study.gather(measure)
+    return study.gather(measure, study.whole_variants)
 
 
 def _where(study, variant, rows, found):
@@ -188,7 +188,7 @@ def loss_surface(study: Study) -> pd.DataFrame:
         keys = [study.model_key(name) for name in ("baseline", variant)]
         return kept(study, variant, "surface", rows, ["why/surface"], make, keys)
 
-    return study.gather(measure)
+    return study.gather(measure, study.whole_variants)
 
 
 def matched(study: Study) -> pd.DataFrame:
@@ -235,7 +235,7 @@ def matched(study: Study) -> pd.DataFrame:
         entries_used = [entry.model_dump() for entry in entries]
         return kept(study, variant, "matched", rows, ["why/surface"], make, keys, entries_used)
 
-    return study.gather(measure)
+    return study.gather(measure, study.whole_variants)
 
 
 def frequencies(study: Study) -> pd.DataFrame:
@@ -281,7 +281,7 @@ def frequencies(study: Study) -> pd.DataFrame:
 
         return kept(study, variant, "frequency", rows, ["why/frequency", "why/surface"], make)
 
-    return study.gather(measure)
+    return study.gather(measure, study.whole_variants)
 
 
 def soundness(study: Study) -> pd.DataFrame:
@@ -316,4 +316,4 @@ def soundness(study: Study) -> pd.DataFrame:
 
         return kept(study, variant, "sanity", rows, ["why/sanity"], make)
 
-    return study.gather(measure)
+    return study.gather(measure, study.whole_variants)
