@@ -44,7 +44,7 @@ def call(module, monkeypatch, *words):
     with pytest.raises(SystemExit) as left:
         module.main()
     assert not left.value.code
-    return list(module.handed)
+    return list(module.handed)[list(module.handed).index("snakemake") :]
 
 
 def after(command, option):
@@ -84,6 +84,21 @@ def test_a_machine_without_slurm_is_told_so_in_one_sentence(reproduce, monkeypat
     with pytest.raises(
         SystemExit, match=r"^reproduce: --executor slurm needs Slurm's commands.*login node\.$"
     ):
+        reproduce.main()
+
+
+def test_slurm_is_refused_where_the_path_has_a_space(reproduce, cluster, monkeypatch, tmp_path):
+    cluster("AccountingStorageType   = accounting_storage/slurmdbd")
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path / "my study")
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--executor", "slurm", "--jobs", "36"])
+    with pytest.raises(SystemExit, match=r"^reproduce: on Slurm every job fails in a folder with a space"):
+        reproduce.main()
+
+
+def test_windows_is_told_of_wsl_in_one_sentence(reproduce, monkeypatch):
+    monkeypatch.setattr(reproduce.os, "name", "nt")
+    monkeypatch.setattr(sys, "argv", ["reproduce"])
+    with pytest.raises(SystemExit, match=r"^reproduce: .*WSL"):
         reproduce.main()
 
 

@@ -1,0 +1,83 @@
+"""A run beside the published one: what counts as a contradiction, and that it is shown first."""
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib import compared
+from lib.compared import compare_claims, summary
+
+COLUMNS = ["claim", "dataset", "unit", "ours", "ci_low", "ci_high", "verdict"]
+RECORD = {"data_fingerprint": {"a": "1", "b": "2"}, "machine": "X", "seed": [0, 1]}
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+PUBLISHED = table(
+    ("C1", "a", "%", 5.0, -1.0, 11.0, "inconclusive (phantom data)"),
+    ("C3", "a", "points", 0.0, -1.0, 1.0, "reproduced (phantom data)"),
+    ("C4", "any", "%", 1.25, None, None, "reproduced (the block; with more)"),
+)
+
+
+def test_a_run_does_not_contradict_itself():
+    same = compare_claims(PUBLISHED, PUBLISHED)
+    assert not same["contradiction"].any()
+    assert same["overlap"].isna().tolist() == [False, False, True]
+    lines = summary(same, (RECORD, RECORD))
+    assert lines[0].endswith(": none")
+    assert lines[1:4] == [
+        "Verdicts that agree: 3 of 3",
+        "95 % intervals that overlap: 2 of 2",
+        "Data sets with the same fingerprint: 2 of 2",
+    ]
+
+
+def test_another_verdict_or_an_interval_apart_is_a_contradiction_and_comes_first():
+    ours = PUBLISHED.copy()
+    ours.loc[1, "verdict"] = "not reproduced (phantom data)"
+    found = compare_claims(PUBLISHED, ours)
+    assert found.loc[0, ["claim", "contradiction", "agree", "overlap"]].tolist() == ["C3", True, False, True]
+    ours = PUBLISHED.copy()
+    ours.loc[1, ["ours", "ci_low", "ci_high"]] = [9.0, 8.0, 10.0]
+    found = compare_claims(PUBLISHED, ours)
+    assert found.loc[0, ["claim", "contradiction", "agree", "overlap"]].tolist() == ["C3", True, True, False]
+    other = RECORD | {"data_fingerprint": {"a": "1", "b": "other"}}
+    lines = summary(found, (RECORD, other))
+    assert lines[0].endswith(": C3 on a")
+    assert lines[3] == "Data sets with the same fingerprint: 1 of 2"
+
+
+def test_what_stands_behind_a_verdict_does_not_contradict():
+    ours = PUBLISHED.assign(
+        verdict=PUBLISHED["verdict"].str.replace(")", "; attention inactive in 1 of 3 runs)")
+    )
+    assert not compare_claims(PUBLISHED, ours)["contradiction"].any()
+
+
+def test_a_claim_that_only_one_of_the_two_has_is_shown_as_a_contradiction():
+    found = compare_claims(PUBLISHED, PUBLISHED.iloc[:2])
+    assert found.loc[0, "claim"] == "C4"
+    assert found["contradiction"].sum() == 1
+
+
+@given(ends=st.lists(st.floats(-100, 100), min_size=4, max_size=4))
+def test_overlap_is_symmetric_and_is_that_of_intervals(ends):
+    first, second = sorted(ends[:2]), sorted(ends[2:])
+    one, other = (
+        table(("C1", "a", "%", sum(e) / 2, *e, "inconclusive (phantom data)")) for e in (first, second)
+    )
+    there, back = (compare_claims(*pair)["overlap"].item() for pair in ((one, other), (other, one)))
+    assert there == back == (max(first[0], second[0]) <= min(first[1], second[1]))
+
+
+def test_without_a_published_run_it_says_so(tmp_path, monkeypatch):
+    from lib.profile import load_profile
+
+    monkeypatch.setattr(compared, "ROOT", tmp_path)
+    monkeypatch.setattr(compared, "PUBLISHED", tmp_path / "none")
+    (line,) = compared.write_compared(load_profile("test"))
+    assert "no published run of profile test" in line
+    assert line in (tmp_path / "figures" / "test" / "compared.md").read_text()
