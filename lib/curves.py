@@ -153,7 +153,8 @@ def relative_change(
     axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
     figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
     # In the line of the title, above the relative changes.
-    axes[0, 0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=1.3, ncols=3)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
     return figure
 
 

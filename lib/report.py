@@ -1,47 +1,43 @@
-"""One HTML file with a run's claims, figures and tables, and the time that each stage took."""
+"""One HTML file that answers the question with a run's numbers, and holds its claims, figures and tables."""
 
 import base64
+import io
 import sys
 from pathlib import Path
 
 import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
+from lib.claims import CLAIMS, ONE_RUN, PAPER_GAIN, stem
 from lib.compared import write_compared
+from lib.curves import attack_in_full
+from lib.datasets import DATASETS
 from lib.index import FIGURES, figures, write_index
 from lib.profile import Profile, load_profile
 from lib.tables import rounded, timings, write_table, written
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ profile.title }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
-h1, h2 { line-height: 1.2 } figure { margin: 2rem 0 } img { max-width: 100%; height: auto }
-figcaption, .note { color: #444; font-size: .92rem } .scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .84rem } th, td { padding: .25rem .6rem; text-align: left;
-border-bottom: 1px solid #ddd; vertical-align: top } th { border-bottom: 2px solid #777 }
-details { margin: 1rem 0 } summary { cursor: pointer; font-weight: 600 }
-</style></head><body>
-<h1>{{ profile.title }}</h1>
-<p>Does a soft attention block make a medical image classifier more robust to adversarial images, at no cost in clean
-accuracy? A reproducibility study of Wasserman 2022 (<a href="https://arxiv.org/abs/2210.14405">arXiv:2210.14405</a>).
-This report: <b>{{ profile.label }}</b>; {{ profile.backbone_title }}; profile <code>{{ profile.profile }}</code>,
-{{ profile.seeds | length }} training run(s) per variant.</p>
-<h2>The claims</h2><div class="scroll">{{ claims }}</div>
-<h2>Figures</h2>
-{% for name, caption, image in figures %}
-<figure id="{{ name }}"><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
-<figcaption>{{ caption }} ({{ profile.label }})</figcaption></figure>
-{% endfor %}
-<h2>Tables</h2>
-{% for title, table in tables %}
-<details><summary>{{ title }}</summary><div class="scroll">{{ table }}</div></details>
-{% endfor %}
-<h2>Where it came from</h2>
-<p class="note">{% for key, value in provenance.items() %}{{ key }}: {{ value }}<br>{% endfor %}</p>
-</body></html>
-"""
+TEMPLATE = Path(__file__).with_name("report_page.html.j2")
+PAPER = {"C1": PAPER_GAIN, "C3": 0, "C4": 1.3}
+"""The paper's values that are in the unit of ours."""
+
+ORDER = [
+    "relative_change",
+    "fig1_xray_pipeline",
+    "training_curves",
+    "robust_accuracy",
+    "adversarial_examples",
+    "softmax_route",
+    "gradcam",
+    "gradcam_shift",
+    "why_ratios",
+    "why_attribution",
+]
+WIDEST = 1200  # pixels of a picture in the page
+LARGEST_TABLE = 40  # rows; longer ones are named, and lie beside the page as CSV
 
 
 def write_report(profile: Profile) -> Path:
@@ -59,26 +55,112 @@ def write_report(profile: Profile) -> Path:
     if "claims" not in tables:
         raise StudyError(f"{out / 'tables'} has no claims.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
-    pictures = [
-        (name, FIGURES[name].shows, base64.b64encode((out / f"{name}.png").read_bytes()).decode())
-        for name in figures(out)
-    ]
-
-    def html(table):
-        return rounded(table).to_html(index=False, border=0)
-
-    page = jinja2.Template(PAGE).render(
+    titles = {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
+    claims = tables["claims"].replace({"dataset": titles})
+    names = figures(out)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
-        claims=html(tables["claims"]),
-        figures=pictures,
-        tables=[(record[name].get("title", name), html(table)) for name, table in tables.items()],
+        answer=_answer(claims, profile),
+        claims=[_row(row) for _, row in claims.iterrows()],
+        rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
+        one_run=ONE_RUN,
+        figures=[
+            _embedded(out, name)
+            for name in sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+        ],
+        tables=[
+            (record[name].get("title", name), _html(name, tables[name].replace({"dataset": titles})))
+            for name in tables
+        ],
+        settings=yaml.safe_dump(profile.model_dump(), sort_keys=False),
         provenance={k: v for k, v in record["claims"].items() if k != "title"},
     )
     artifacts.write_text(out / "report.html", page)
     write_index(out)
-    stages = spent.groupby("stage", sort=False)["seconds"].sum()
-    print("Time per stage: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in stages.items()))
     return out / "report.html"
+
+
+def _answer(claims: pd.DataFrame, profile: Profile) -> dict[str, str]:
+    """The answer in a sentence, from the verdicts on C1, and its numbers."""
+    rows = claims[claims["claim"] == "C1"]
+    verdicts = rows["verdict"].map(stem)
+    counted = "; ".join(
+        f"{', '.join(rows.loc[verdicts == v, 'dataset'])}: {v}" for v in dict.fromkeys(verdicts)
+    )
+    numbers = "; ".join(
+        f"{_number(row)} on {row['dataset']} (n = {row['n']:.0f})"
+        for _, row in rows.iterrows()
+        if pd.notna(row["ours"])
+    )
+    runs = len(profile.seeds)
+    return {
+        "verdict": f"{counted}.",
+        "numbers": f"Over {runs} training {'runs' if runs > 1 else 'run'} of each network, soft attention changed "
+        f"robust accuracy at typical budgets by {numbers}. The paper reports {CLAIMS['C1'][1]}.",
+        "attack": attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
+    }
+
+
+def _number(row) -> str:
+    if pd.isna(row["ours"]):
+        return "-"
+    high = "no upper end" if row["ci_high"] == np.inf else f"{row['ci_high']:.3g}"
+    interval = "" if pd.isna(row["ci_low"]) else f" ({row['ci_low']:.3g} to {high})"
+    return f"{row['ours']:.3g} {row['unit'].removesuffix(' (relative)')}{interval}"
+
+
+def _row(row) -> dict:
+    """A claim as the page's table shows it."""
+    known = "" if pd.isna(row["n"]) else f"{row['n']:.0f}"
+    facts = {name: row[name] for name in ("claim", "statement", "dataset", "paper")}
+    return facts | {"here": _number(row), "n": known, "verdict": row["verdict"], "drawn": drawn(row)}
+
+
+def drawn(row) -> str:
+    """An estimate, its interval and the paper's value as an SVG; "" without an estimate. An endless interval is cut."""
+    if pd.isna(row["ours"]) or not np.isfinite(row["ours"]):
+        return ""
+    values = [0.0, row["ours"], *(row[end] for end in ("ci_low", "ci_high")), PAPER.get(row["claim"], 0.0)]
+    finite = [value for value in values if np.isfinite(value)]
+    low, high = min(finite), max(finite)
+    low, span = (low, high - low) if high > low else (low - 1, 2)
+
+    def x(value):
+        return f"{8 + 144 * float(np.clip((value - low) / span, -0.04, 1.04)):.1f}"
+
+    parts = [f'<line x1="{x(0)}" x2="{x(0)}" y1="1" y2="21"/>']
+    if pd.notna(row["ci_low"]):
+        parts.append(f'<line class="ci" x1="{x(row["ci_low"])}" x2="{x(row["ci_high"])}" y1="11" y2="11"/>')
+    parts.append(f'<circle cx="{x(row["ours"])}" cy="11" r="4"/>')
+    if row["claim"] in PAPER:
+        parts.append(
+            f'<path class="paper" transform="translate({x(PAPER[row["claim"]])} 11)" d="M0-6 6 0 0 6-6 0Z"/>'
+        )
+    return f'<svg viewBox="0 0 160 22" role="img" aria-label="{_number(row)}">{"".join(parts)}</svg>'
+
+
+def _embedded(out: Path, name: str) -> dict:
+    """A figure for the page: with a palette, and no wider than it is shown on a dense screen."""
+    picture, held = Image.open(out / f"{name}.png").convert("RGB"), io.BytesIO()
+    if picture.width > WIDEST:
+        size = WIDEST, round(picture.height * WIDEST / picture.width)
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    picture.quantize(256, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
+    image = base64.b64encode(held.getvalue()).decode()
+    return {
+        "name": name,
+        "about": FIGURES[name],
+        "image": image,
+        "width": picture.width,
+        "height": picture.height,
+    }
+
+
+def _html(name: str, table: pd.DataFrame) -> str:
+    shown = rounded(table.head(LARGEST_TABLE)).to_html(index=False, border=0)
+    more = f"<p>The first {LARGEST_TABLE} of {len(table)} rows; all are in tables/{name}.csv.</p>"
+    return shown + more * (len(table) > LARGEST_TABLE)
 
 
 if __name__ == "__main__":

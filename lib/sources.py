@@ -11,8 +11,8 @@ from lib import ROOT
 def sources(entry: str | Path) -> list[str]:
     """An entry point, a notebook or a module, and all files of `lib` behind it, relative to the repository, sorted.
 
-    Follows `import` and `from ... import` wherever they stand, also in functions; the data files (YAML) of a package
-    come with it.
+    Follows `import` and `from ... import` wherever they stand, also in functions; the data files (YAML, templates) of a
+    package come with it.
     """
     found, waiting = set(), [ROOT / entry]
     while waiting:
@@ -20,7 +20,8 @@ def sources(entry: str | Path) -> list[str]:
         if path not in found:
             found.add(path)
             waiting += _imported(path)
-    data = {file for path in found if path.suffix == ".py" for file in path.parent.glob("*.yaml")}
+    folders = {path.parent for path in found if path.suffix == ".py"}
+    data = {file for folder in folders for kind in ("*.yaml", "*.j2") for file in folder.glob(kind)}
     return sorted(path.relative_to(ROOT).as_posix() for path in found | data)
 
 
