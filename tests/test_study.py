@@ -131,12 +131,26 @@ def test_the_executed_notebooks_hold_no_error_and_no_path_of_this_machine(finish
             assert all(output.output_type != "error" for output in cell.get("outputs", []))
 
 
-def test_a_second_call_does_nothing_and_says_so_within_seconds(finished):
+def test_the_terminal_ends_with_the_claims_and_the_comparison(finished):
+    assert "Claims, phantom data" in finished.stdout
+    assert "There is no published run of profile test" in (OUT / "compared.md").read_text()
+    assert "Report: figures/test/report.html" in finished.stdout
+    assert "Select jobs to execute" not in finished.stdout + finished.stderr
+
+
+def test_a_second_call_does_nothing_and_ends_within_seconds(finished):
+    before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()}
     begin = time.time()
     result = reproduce()
     assert result.returncode == 0
-    assert "Nothing to be done" in result.stdout + result.stderr
-    assert time.time() - begin < 15
+    assert time.time() - begin < 20
+    assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()} == before
+    assert "Nothing to be done" in (ROOT / "data" / "runs" / "test" / "snakemake.log").read_text()
+
+
+def test_runs_of_ones_own_are_ignored_by_git(finished):
+    ignored = subprocess.run(["git", "check-ignore", OUT / "report.html", OUT / "compared.md"], cwd=ROOT)
+    assert ignored.returncode == 0
 
 
 def test_a_typo_in_a_profile_is_one_sentence(tmp_path):
