@@ -97,6 +97,18 @@ def test_a_failed_job_is_named_with_its_last_words(place):
     assert display.failures(place, since) == []
 
 
+def test_where_a_job_wrote_nothing_slurm_is_quoted(place, tmp_path):
+    folder = place / "ham10000" / "seed0" / "attention"
+    touch(folder / "variant.log")
+    assert "(nothing was written)" in display.failures(place, 0)[0]
+    for variant, words in (("attention", "python: command not found"), ("baseline", "of another job")):
+        log = tmp_path / ".snakemake" / "slurm_logs" / "rule_variant" / f"ham10000_0_{variant}" / "17.log"
+        touch(log)
+        log.write_text(words)
+    [said] = display.failures(place, 0)
+    assert said.endswith("python: command not found")
+
+
 def test_the_answer_has_a_row_for_each_claim(place, monkeypatch):
     tables = place.parent.parent.parent / "figures" / "test" / "tables"
     tables.mkdir(parents=True)

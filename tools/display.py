@@ -19,7 +19,6 @@ from lib import PUBLISHED, ROOT
 from lib.claims import TYPICAL, stem
 from lib.datasets import DATASETS
 from lib.profile import Profile, load_profile
-from lib.study import read_table
 
 STAGES = {
     "prepare": "images",
@@ -67,8 +66,8 @@ def result(profile: Profile, dataset: str, marker: Path) -> str:
     """What a finished variant can do without attack, and at the largest budget that leaves it a tenth of the images."""
     variant, seed = marker.parent.name, int(marker.parent.parent.name.removeprefix("seed"))
     headline = profile.evaluation.headline
-    clean = read_table(marker.parent / "predictions.csv")["correct"].mean()
-    attacked = read_table(marker.parent / "attacks" / f"{headline}.csv")
+    clean = pd.read_csv(marker.parent / "predictions.csv")["correct"].mean()
+    attacked = pd.read_csv(marker.parent / "attacks" / f"{headline}.csv")
     kept = attacked[attacked["epsilon"] > 0].groupby("epsilon")["correct"].mean()
     budget = max(kept.index[kept >= TYPICAL], default=kept.index.min())
     title = DATASETS[dataset].named(phantom=profile.phantom is not None)
@@ -99,24 +98,35 @@ def answer(profile: Profile) -> Table:
 
 
 def failures(runs: Path, since: float) -> list[str]:
-    """The last lines of the logs of jobs that began after `since` (seconds) and did not finish."""
+    """The last lines of the logs of jobs that began after `since` (seconds) and did not finish.
+
+    Where a job on a cluster wrote nothing, what Slurm itself says of it.
+    """
     said = []
     for log in sorted(runs.rglob("*.log")):
-        if (
-            log.name != "snakemake.log"
-            and log.stat().st_mtime >= since
-            and not log.with_suffix(".done").exists()
-        ):
-            text = log.read_text(errors="replace").replace("\r", "\n")
-            lines = [
-                line
-                for line in text.splitlines()
-                if line.strip() and "WARNING" not in line and "it/s" not in line
-            ]
-            said.append(
-                "\n".join([f"Failed, {log.relative_to(ROOT)}:", *(lines[-2:] or ["(nothing was written)"])])
-            )
+        if log.name == "snakemake.log" or log.stat().st_mtime < since or log.with_suffix(".done").exists():
+            continue
+        lines = _words(log) or [line for path in _slurm_logs(log, runs, since) for line in _words(path)]
+        said.append(
+            "\n".join([f"Failed, {log.relative_to(ROOT)}:", *(lines[-2:] or ["(nothing was written)"])])
+        )
     return said
+
+
+def _words(log: Path) -> list[str]:
+    """The lines of a log without progress bars and TensorFlow's warnings."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and "WARNING" not in line and "it/s" not in line]
+
+
+def _slurm_logs(log: Path, runs: Path, since: float) -> list[Path]:
+    """The logs that Snakemake's Slurm plugin has Slurm write of a job: rule_<stage>/<wildcards>/<number>.log."""
+    wildcards = {part.removeprefix("seed") for part in log.parent.relative_to(runs).parts}
+    place = ROOT / ".snakemake" / "slurm_logs" / f"rule_{log.stem}"
+    found = [path for path in place.rglob("*.log") if wildcards <= set(path.parent.name.split("_"))]
+    return sorted(
+        (path for path in found if path.stat().st_mtime >= since), key=lambda path: path.stat().st_mtime
+    )
 
 
 def show(profile: Profile, datasets: list[str], command: list[str], console: Console) -> int:
