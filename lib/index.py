@@ -218,6 +218,11 @@ TABLES = {
         "Images per second that networks train, are attacked and predict at; the cost of a profile.",
         "none",
     ),
+    "machines": Entry(
+        "Other processors",
+        "The claims of the default run as three kinds of processor would compute them, with their verdicts.",
+        "none",
+    ),
     "data": Entry(
         "Times of reading", "Seconds to read and resize images, ours and other libraries'.", "none"
     ),

@@ -4,7 +4,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import compared
+from lib import ROOT, compared
 from lib.compared import compare_claims, summary
 
 COLUMNS = ["claim", "dataset", "unit", "ours", "ci_low", "ci_high", "verdict"]
@@ -81,3 +81,13 @@ def test_without_a_published_run_it_says_so(tmp_path, monkeypatch):
     (line,) = compared.write_compared(load_profile("test"))
     assert "no published run of profile test" in line
     assert line in (tmp_path / "figures" / "test" / "compared.md").read_text()
+
+
+def test_verdicts_that_depend_on_the_processor_are_found(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    machines = __import__("machines")
+    same = pd.concat([PUBLISHED.assign(setting=name) for name in machines.SETTINGS], ignore_index=True)
+    assert machines.differing(same).empty
+    same.loc[0, "verdict"] = "reproduced"
+    assert set(machines.differing(same)["claim"]) == {"C1"}
+    assert len(machines.differing(same)) == 3
