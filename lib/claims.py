@@ -420,6 +420,12 @@ def _gradcam(shifts, other, words):
     }  # fmt: skip
 
 
+def estimate(value: float, low: float, high: float, unit: str) -> str:
+    """A number with its unit and, where it has one, its interval, as text; "-" where there is none."""
+    interval = "" if pd.isna(low) else f" ({low:.3g} to {high:.3g})"
+    return "-" if pd.isna(value) else f"{value:.3g} {unit}{interval}"
+
+
 def printed(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims for people, as text: each with the paper's number, ours with its 95 % interval, n and the verdict."""
     return pd.DataFrame(
@@ -428,11 +434,7 @@ def printed(claims: pd.DataFrame) -> pd.DataFrame:
             "data set": claims["dataset"],
             "paper": claims["paper"],
             "here (95 % interval)": [
-                "-"
-                if pd.isna(r["ours"])
-                else f"{r['ours']:.3g} {r['unit']}"
-                + ("" if pd.isna(r["ci_low"]) else f" ({r['ci_low']:.3g} to {r['ci_high']:.3g})")
-                for _, r in claims.iterrows()
+                estimate(r["ours"], r["ci_low"], r["ci_high"], r["unit"]) for _, r in claims.iterrows()
             ],
             "n": claims["n"].map(lambda n: "-" if pd.isna(n) else f"{n:.0f}"),
             "verdict": claims["verdict"],

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, artifacts
-from lib.claims import stem
+from lib.claims import estimate, stem
 from lib.datasets import DATASETS
 from lib.profile import Profile
 from lib.tables import markdown
@@ -36,10 +36,7 @@ def compare_claims(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def _estimate(row, side) -> str:
-    if pd.isna(row[side]):
-        return "-"
-    low, high = row[f"{side}_low"], row[f"{side}_high"]
-    return f"{row[side]:.3g} {row['unit']}" + ("" if pd.isna(low) else f" ({low:.3g} to {high:.3g})")
+    return estimate(row[side], row[f"{side}_low"], row[f"{side}_high"], row["unit"])
 
 
 def _about(record: dict) -> dict[str, str]:

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
-from lib.claims import CLAIMS, ONE_RUN, PAPER_GAIN, stem
+from lib.claims import CLAIMS, ONE_RUN, PAPER_GAIN, estimate, stem
 from lib.compared import write_compared
 from lib.curves import attack_in_full
 from lib.datasets import DATASETS
@@ -103,11 +103,9 @@ def _answer(claims: pd.DataFrame, profile: Profile) -> dict[str, str]:
 
 
 def _number(row) -> str:
-    if pd.isna(row["ours"]):
-        return "-"
-    high = "no upper end" if row["ci_high"] == np.inf else f"{row['ci_high']:.3g}"
-    interval = "" if pd.isna(row["ci_low"]) else f" ({row['ci_low']:.3g} to {high})"
-    return f"{row['ours']:.3g} {row['unit'].removesuffix(' (relative)')}{interval}"
+    unit = row["unit"].removesuffix(" (relative)")
+    said = estimate(row["ours"], row["ci_low"], row["ci_high"], unit)
+    return said.replace(" to inf)", " to no upper end)")
 
 
 def _row(row) -> dict:
@@ -140,13 +138,20 @@ def drawn(row) -> str:
     return f'<svg viewBox="0 0 160 22" role="img" aria-label="{_number(row)}">{"".join(parts)}</svg>'
 
 
+def with_palette(picture: Image.Image, width: int) -> Image.Image:
+    """A figure in 256 colours, so many pixels wide."""
+    picture = picture.convert("RGB")
+    if width != picture.width:
+        size = width, round(picture.height * width / picture.width)
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return picture.quantize(256, dither=Image.Dither.NONE)
+
+
 def _embedded(out: Path, name: str) -> dict:
     """A figure for the page: with a palette, and no wider than it is shown on a dense screen."""
-    picture, held = Image.open(out / f"{name}.png").convert("RGB"), io.BytesIO()
-    if picture.width > WIDEST:
-        size = WIDEST, round(picture.height * WIDEST / picture.width)
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    picture.quantize(256, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
+    picture, held = Image.open(out / f"{name}.png"), io.BytesIO()
+    picture = with_palette(picture, min(picture.width, WIDEST))
+    picture.save(held, "PNG", optimize=True)
     image = base64.b64encode(held.getvalue()).decode()
     return {
         "name": name,

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lib import PUBLISHED, ROOT
-from lib.claims import TYPICAL, stem
+from lib.claims import TYPICAL, estimate, stem
 from lib.datasets import DATASETS
 from lib.profile import Profile, load_profile
 
@@ -89,8 +89,7 @@ def answer(profile: Profile) -> Table:
         "claim", "data set", "here (95 % interval)", "verdict", "published", title=f"Claims, {profile.label}"
     )
     for _, row in pd.read_csv(out).iterrows():
-        interval = "" if pd.isna(row["ci_low"]) else f" ({row['ci_low']:.3g} to {row['ci_high']:.3g})"
-        here = "-" if pd.isna(row["ours"]) else f"{row['ours']:.3g} {row['unit']}{interval}"
+        here = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
         name = DATASETS[row["dataset"]].short if row["dataset"] in DATASETS else row["dataset"]
         verdict = theirs.get((row["claim"], row["dataset"]), "-")
         shown.add_row(row["claim"], name, here, stem(row["verdict"]), verdict)

@@ -15,6 +15,7 @@ from lib.artifacts import PROVENANCE
 from lib.index import figures, write_index
 from lib.profile import load_profile
 from lib.readme import render_notebooks, write_readme
+from lib.report import with_palette
 
 LARGEST = 300_000  # bytes of a figure
 DEFAULT = "quick"
@@ -22,13 +23,10 @@ DEFAULT = "quick"
 
 def shrink(source: Path, target: Path) -> None:
     """Write a PNG with a palette of 256 colours, at fewer pixels where it would be larger than `LARGEST`."""
-    picture, width = Image.open(source).convert("RGB"), None
+    picture, width = Image.open(source), None
     while width is None or target.stat().st_size > LARGEST:
         width = picture.width if width is None else int(0.9 * width)
-        small = picture.resize(
-            (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
-        )
-        small.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+        with_palette(picture, width).save(target, optimize=True)
 
 
 def publish(run: Path, target: Path, notebooks: bool = False) -> None:
