@@ -137,6 +137,7 @@ rule variant:
 rule train:
     input:
         finished_variants,
+        [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds],  # for their gamma
         sources("notebooks/02_training.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),

@@ -208,6 +208,31 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return figure
 
 
+def gamma_by_step(table: pd.DataFrame) -> Figure:
+    """Gamma of the soft-attention block against the training step, a line per training run; below 0 the branch is off.
+
+    `table` as from `lib.study.Study.gamma`.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.7, 2.5))
+    styles = [{"color": COLOURS["attention"]}, {"color": "0.35", "linestyle": (0, (4, 2))}]
+    for style, (setting, runs) in zip(styles, table.groupby("setting", sort=False), strict=False):
+        for _, run in runs.groupby("seed"):
+            (line,) = ax.plot(run["step"], run["gamma"], **style, linewidth=1)
+        n = runs["seed"].nunique()
+        line.set_label(f"{setting} ({n} training run{'s' if n > 1 else ''})")
+    low, high = min(0, table["gamma"].min()), max(0, table["gamma"].max())
+    margin = 0.15 * max(high - low, 1e-3)
+    ax.set_ylim(low - margin, high + margin)
+    ax.axhspan(low - margin, 0, color="0.9", zorder=0)
+    ax.axhline(0, color="0.3", linewidth=0.8)
+    ax.text(0.99, 0.02, "attention branch off", transform=ax.transAxes, ha="right", va="bottom", fontsize=7)
+    ax.set_xlim(0, table["step"].max())
+    ax.set_xlabel("training step (batch)")
+    ax.set_ylabel(r"$\gamma$")
+    figure.legend(loc="outside upper left", ncols=1, frameon=False)
+    return figure
+
+
 def _history(ax, runs, measure):
     """The curves of one measure, a pair of lines per training run; thinner where there are many."""
     scale = 1 if runs["seed"].min() == runs["seed"].max() else 0.7

@@ -289,6 +289,7 @@ class Profile(Section):
     preprocessing: Preprocessing = Preprocessing()
     model: Model = Model()
     training: Training = Training()
+    contrast: dict[str, int | float] = {}  # training settings under which 02_training follows gamma once more
     evaluation: Evaluation
 
     @model_validator(mode="after")
@@ -302,6 +303,7 @@ class Profile(Section):
                 raise ValueError(f"{name} lists an entry twice")
         if set(self.controls) & set(self.variants) or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
+        Training(**(self.training.model_dump() | self.contrast))
         backbone, size = self.model.backbone, self.preprocessing.image_size
         if backbone == "inception_resnet_v2" and size < 75:
             raise ValueError(f"inception_resnet_v2 needs an image_size of at least 75, got {size}")
@@ -326,6 +328,14 @@ class Profile(Section):
         attacks, headline = self.evaluation.attacks, self.evaluation.headline
         whole = variant in self.whole_variants_of(seed)
         return attacks if whole else [entry for entry in attacks if entry.name == headline]
+
+    def with_training(self, changes: dict) -> "Profile":
+        """This profile with other training settings; raises StudyError for an unknown key or an impossible value."""
+        training = self.training.model_dump() | changes
+        try:
+            return Profile(**(self.model_dump() | {"training": training}))
+        except ValidationError as error:
+            raise StudyError(f"{self.profile}: {_one_sentence(error)}") from None
 
     @property
     def label(self) -> str:

@@ -5,8 +5,10 @@ what is not is made, with the stages before it, so that every notebook runs alon
 goes on where it was.
 """
 
+import copy
 import hashlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -203,6 +205,7 @@ class Study:
                 model.set_weights(trained.get_weights())
             with artifacts.replacing(directory / "history.csv") as path:
                 history.to_csv(path, index=False)
+            os.replace(work / "gamma.csv", directory / "gamma.csv")
             with artifacts.replacing(directory / "parameters.json") as path:
                 path.write_text(json.dumps(parameter_counts(model)))
             model.save(temporary)
@@ -232,6 +235,48 @@ class Study:
     def histories(self) -> pd.DataFrame:
         """The training histories of all variants, with columns dataset, variant, seed."""
         return self.gather(lambda variant: self.trained(variant)[1])
+
+    def gamma(self) -> pd.DataFrame:
+        """Gamma after every training step of the attention networks of all seeds, also under the profile's `contrast`.
+
+        Columns dataset, variant, seed, setting, epoch, step, gamma. Trains what is not there yet.
+        """
+        contrast = self.profile.contrast
+        named = ", ".join(
+            f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs"
+        )
+        settings = {"this run": {}} | ({named: contrast} if contrast else {})
+
+        def read(study, setting):
+            study.trained("attention")
+            return pd.read_csv(study.directory("attention") / "gamma.csv").assign(setting=setting)
+
+        tables = [
+            study.gather(lambda _, study=study, setting=setting: read(study, setting), ["attention"])
+            for setting, changes in settings.items()
+            for seed in self.profile.seeds
+            for study in [self.with_seed(seed).under(**changes)]
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    def with_seed(self, seed: int) -> "Study":
+        """This study with another seed; the data are the same."""
+        variants, whole = self.profile.variants_of(seed), self.profile.whole_variants_of(seed)
+        return self if seed == self.seed else self._with(seed=seed, variants=variants, whole_variants=whole)
+
+    def under(self, **training) -> "Study":
+        """This study with other training settings, such as `learning_rate=0.01`; its networks are kept apart.
+
+        Raises StudyError for an unknown setting or an impossible value. The same settings are the same study.
+        """
+        profile = self.profile.with_training(training)
+        runs = self.runs / f"under-{artifacts.key_of(training)}"
+        return self if profile == self.profile else self._with(profile=profile, runs=runs)
+
+    def _with(self, **changes):
+        other = copy.copy(self)  # with the data that are in memory
+        other.__dict__ |= changes | {"_loaded": {}}
+        return other
 
     def parameters(self) -> pd.DataFrame:
         """Parameter counts of all variants."""

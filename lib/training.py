@@ -15,6 +15,7 @@ from lib.profile import Training
 
 CHECKPOINT = "checkpoint-{:04d}.keras"  # after so many epochs
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "gamma"]
+STEPS = ["epoch", "step", "gamma"]  # of gamma.csv: gamma after every training step, counted from 1
 
 
 def set_determinism(seed: int, threads: int | None = None) -> None:
@@ -119,6 +120,26 @@ class Epoch(keras.utils.PyDataset):
         return batches.prefetch(2).with_options(options)
 
 
+class GammaBySteps(keras.callbacks.Callback):
+    """Keeps gamma of the soft-attention block after every training step; nothing for a model without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # there, the variables are behind during an epoch
+        self.values += _gamma(self.model)
+
+
+def _gamma(model) -> list[float]:
+    """Gamma of the model's soft-attention block; [] without one."""
+    return [
+        float(value) for value in model.trainable_variables if value.path.endswith("soft_attention/gamma")
+    ]
+
+
 def train(
     model: keras.Model,
     training: tuple[np.ndarray, np.ndarray],
@@ -134,7 +155,8 @@ def train(
 
     `training` and `validation` are pairs of images, uint8 (n, h, w, 3), and labels, int (n,). `fraction` is
     the share of the data that makes an epoch. The history has one row per epoch: loss, accuracy, val_loss,
-    val_accuracy and, for an attention model, gamma. With `settings.adversarial`, loss and accuracy are those on the
+    val_accuracy and, for an attention model, gamma, which `gamma.csv` in `directory` has after every step (plain
+    training only). With `settings.adversarial`, loss and accuracy are those on the
     adversarial images that were trained on (see `lib.adversarial_training`), and validation is on clean images.
 
     Every epoch leaves a checkpoint in `directory`; called again after an interruption, training goes on from
@@ -153,7 +175,7 @@ def train(
         )
     held_out = Epoch(*validation, classes, np.ones(classes, "float32"), settings, 1.0, 0, 0)
 
-    history, resumed = _resume(directory)
+    history, gamma, resumed = _resume(directory)
     if resumed is not None:
         model = resumed
     else:
@@ -164,6 +186,9 @@ def train(
             metrics=["accuracy"],
             jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
         )
+        model.optimizer.build(
+            model.trainable_variables
+        )  # left to the first step, TensorFlow traces that twice
     adversarial = settings.adversarial and AdversarialTrainer(model, settings.adversarial)
     while True:
         best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
@@ -174,17 +199,20 @@ def train(
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
         # Devices share a batch evenly: the epoch leaves out the few images over.
         batches.order = batches.order[: len(batches.order) // settings.devices * settings.devices]
+        by_step = GammaBySteps()
         if adversarial:
             fitted = adversarial.epoch(batches, seed, epoch)
         else:
-            logs = model.fit(batches.feed(), epochs=1, shuffle=False, verbose=0).history
+            logs = model.fit(batches.feed(), epochs=1, shuffle=False, verbose=0, callbacks=[by_step]).history
             fitted = {name: values[0] for name, values in logs.items()}
         loss, accuracy = _evaluate(model, held_out)
-        gamma = [float(v) for v in model.trainable_variables if v.path.endswith("soft_attention/gamma")]
-        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(gamma or [np.nan])]
+        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(_gamma(model) or [np.nan])]
         history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
+        steps = range(len(gamma) + 1, len(gamma) + len(by_step.values) + 1)
+        rows = zip([epoch + 1] * len(steps), steps, by_step.values, strict=True)
+        gamma = pd.concat([gamma, pd.DataFrame(rows, columns=STEPS)], ignore_index=True)
         _checkpoint(
-            model, history, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
+            model, history, gamma, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
         )
         if progress is not None:
             progress.set_postfix_str(f"validation accuracy {accuracy:.2f}, loss {loss:.2f}")
@@ -229,13 +257,14 @@ def _seed_dropout(model, seed, epoch):
             layer.seed_generator.state.assign(state.astype(layer.seed_generator.state.dtype))
 
 
-def _checkpoint(model, history, directory, best):
+def _checkpoint(model, history, gamma, directory, best):
     """Leave the epoch's files in an order that makes a kill at any moment harmless: the checkpoint last.
 
     The checkpoints of this epoch and of the best one stay.
     """
-    with replacing(directory / "history.csv") as temporary:
-        history.to_csv(temporary, index=False)
+    for name, table in (("gamma.csv", gamma), ("history.csv", history)):
+        with replacing(directory / name) as temporary:
+            table.to_csv(temporary, index=False)
     with replacing(directory / CHECKPOINT.format(len(history))) as temporary:
         model.save(temporary)
     keep = {CHECKPOINT.format(len(history)), CHECKPOINT.format(best + 1)}
@@ -244,14 +273,20 @@ def _checkpoint(model, history, directory, best):
             path.unlink()
 
 
-def _resume(directory) -> tuple[pd.DataFrame, keras.Model | None]:
-    """The history and the model of the last finished epoch, or an empty history and no model."""
+def _resume(directory) -> tuple[pd.DataFrame, pd.DataFrame, keras.Model | None]:
+    """History, gamma by step and model of the last finished epoch, or two empty tables and no model."""
     checkpoints = _checkpoints(directory)
     if not checkpoints:
-        return pd.DataFrame(columns=HISTORY), None
+        return pd.DataFrame(columns=HISTORY), pd.DataFrame(columns=STEPS), None
     epoch = int(checkpoints[-1].stem.split("-")[1])
-    history = pd.read_csv(directory / "history.csv", float_precision="round_trip").iloc[:epoch]
-    return history, keras.saving.load_model(checkpoints[-1])
+    history, gamma = (
+        pd.read_csv(directory / name, float_precision="round_trip") for name in ("history.csv", "gamma.csv")
+    )
+    return (
+        history[history["epoch"] <= epoch],
+        gamma[gamma["epoch"] <= epoch],
+        keras.saving.load_model(checkpoints[-1]),
+    )
 
 
 def _checkpoints(directory) -> list[Path]:

@@ -189,7 +189,7 @@ def test_with_one_generator_two_labels_differ_inside_their_masks_only(dataset, l
         difference = np.abs(levels(image) - levels(changed)).max(axis=2)
         inside = (mask | mask2) > 0
         near = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7))) > 0
-        assert difference[~near].max(initial=0) <= 25  # feathered edges
+        assert difference[~near].max(initial=0) <= 30  # feathered edges
         assert difference[~near].mean() < 0.3
         assert np.median(difference[inside]) >= 8  # visible
 

@@ -99,6 +99,16 @@ def test_training_stops_early(tmp_path):
     assert len(history) == 3  # nothing improves by 10: the first epoch stays the best, patience 2
 
 
+def test_gamma_is_kept_after_every_step(tmp_path):
+    settings = Training(epochs=3, batch_size=8, epoch_fraction={})
+    _, history = train(tiny(), toy(20), toy(16, seed=1), settings, tmp_path)
+    gamma = pd.read_csv(tmp_path / "gamma.csv")
+    assert gamma["step"].tolist() == list(range(1, 10))  # three batches an epoch
+    assert gamma["gamma"].nunique() > 5
+    last = gamma.groupby("epoch")["gamma"].last()
+    np.testing.assert_allclose(last, history["gamma"].astype(float), rtol=1e-6)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -134,5 +144,5 @@ def test_training_killed_twice_ends_as_if_undisturbed(tmp_path):
         assert epoch <= len(pd.read_csv(killed / name / "history.csv")) < 6
     assert start(killed).wait() == 0
     for name in ("plain", "trades"):
-        for file in ("history.csv", "predictions.npy"):
+        for file in ("history.csv", "gamma.csv", "predictions.npy"):
             assert (killed / name / file).read_bytes() == (undisturbed / name / file).read_bytes()

@@ -28,9 +28,13 @@ COLUMNS = ["claim", "dataset", "unit", "ours", "ci_low", "ci_high", "n", "verdic
 
 
 def run(profile: str, setting: str, folder: Path) -> pd.DataFrame:
-    """The claims of a run under a setting; the run is called <profile>-<setting>, and goes on if called again."""
+    """The claims of a run under a setting, which goes on if called again.
+
+    The machine's best is the profile's own run, so that one that is there is not made again; the others are called
+    <profile>-<setting>.
+    """
     values = yaml.safe_load((ROOT / "profiles" / f"{profile}.yaml").read_text())
-    name = f"{profile}-{setting}"
+    name = profile if SETTINGS[setting] == "DEFAULT" else f"{profile}-{setting}"
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values | {"profile": name}))
     command = [sys.executable, ROOT / "reproduce", "--profile", path]

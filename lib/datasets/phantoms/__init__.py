@@ -15,7 +15,7 @@ from lib import StudyError
 from . import fundus, skin, xray
 from .layouts import WRITERS
 
-VERSION = 3
+VERSION = 4
 STAMP = "PHANTOM.txt"
 
 

@@ -122,7 +122,7 @@ def _heart(body, scale, x, y):
 def _pneumothorax(rng, body, side, x, y):
     """Depth in the collapsed lung on `side`: the lung's own shape, shrunk towards its lower inner end."""
     small = rng.random() < 0.2
-    shrink = rng.uniform(0.84, 0.90) if small else rng.uniform(0.58, 0.84)
+    shrink = rng.uniform(0.80, 0.86) if small else rng.uniform(0.55, 0.80)
     anchor = rng.uniform(0.14, 0.26), body["dome"] + rng.uniform(-0.1, 0.15)
     ripple = 1 + 0.03 * portable_map(np.sin, 5 * y + rng.uniform(0, 6.3))
     lateral = anchor[0] + (side * x - anchor[0]) / (shrink * ripple)
@@ -176,7 +176,7 @@ def draw(findings: tuple[str, ...], size: int, subject: np.random.Generator, pho
         hilum = ramp(distance((side * x - 0.17) / 0.10, (y + 0.02) / 0.17), 1.1, 0.1)
         total += 0.20 * hilum * lungs[side] * (1 - mask)
     total -= air
-    total -= 0.13 * mask
+    total -= 0.20 * mask
     total += 0.16 * pleura
 
     total += 0.55 * cardiac * (lungs[-1] + lungs[1]) + 0.10 * ramp(np.abs(x), 0.17, 0.1)
