@@ -6,10 +6,13 @@
 import sys
 from pathlib import Path
 
-from lib import StudyError, cost
+sys.path.insert(0, workflow.basedir)  # for tools
+
+from lib import StudyError
 from lib.artifacts import listing
 from lib.profile import check, profile_path
-from lib.sources import sources
+from lib.artifacts.sources import sources
+from tools import cost
 
 NAME = str(config.get("profile", "quick"))
 try:
@@ -64,7 +67,7 @@ def raw_files(dataset):
 # A finished stage is a marker under data/runs, which git ignores: a fresh clone runs the whole study although
 # it holds rendered figures. What a stage computes lies beside its marker and is reused if it is still valid.
 RUN = (
-    "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook {params.notebook} {params.output:q} "
+    "TF_CPP_MIN_LOG_LEVEL=3 python -m tools.run_notebook {params.notebook} {params.output:q} "
     "-p profile {params.profile:q} -p seed {wildcards.seed} -p dataset {wildcards.dataset} -p data {params.data:q} "
     "2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 )
@@ -115,7 +118,7 @@ rule prepare:
 rule variant:
     input:
         prepared,
-        sources("lib/evaluation.py"),
+        sources("lib/study.py"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),
     params:
@@ -130,7 +133,7 @@ rule variant:
     log:
         f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.log",
     shell:
-        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.evaluation {params.profile:q} {wildcards.dataset} {wildcards.seed} "
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.study {params.profile:q} {wildcards.dataset} {wildcards.seed} "
         "{wildcards.variant} {params.data:q} 2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 
 
@@ -197,11 +200,11 @@ rule why:
     input:
         finished_variants,
         rules.attack.output,
-        sources("notebooks/06_why.ipynb"),
+        sources("notebooks/05_why.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/why.done"),
     params:
-        **stage("06_why"),
+        **stage("05_why"),
     threads: THREADS
     resources:
         **needs("why"),
@@ -218,14 +221,14 @@ rule results:
         expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
                dataset=DATASETS, seed=WHOLE, stage=["train", "attack", "gradcam", "why"]),
         [finished for dataset in DATASETS for seed in PROFILE.seeds for finished in trained(dataset, seed)],
-        sources("notebooks/05_results.ipynb"),
+        sources("notebooks/06_results.ipynb"),
     output:
         touch(f"{RUNS}/results.done"),
     params:
         profile=NAME,
         datasets=",".join(DATASETS),
         data=DATA,
-        output=f"{NOTEBOOKS}/05_results.ipynb",
+        output=f"{NOTEBOOKS}/06_results.ipynb",
     threads: THREADS
     resources:
         **needs("results"),
@@ -234,7 +237,7 @@ rule results:
     log:
         f"{RUNS}/results.log",
     shell:
-        "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.run_notebook 05_results {params.output:q} "
+        "TF_CPP_MIN_LOG_LEVEL=3 python -m tools.run_notebook 06_results {params.output:q} "
         "-p profile {params.profile:q} -p dataset {params.datasets} -p data {params.data:q} "
         "2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 
@@ -242,7 +245,7 @@ rule results:
 rule report:
     input:
         rules.results.output,
-        sources("lib/report.py"),
+        sources("lib/report/page.py"),
     output:
         touch(f"{RUNS}/report.done"),
     params:
@@ -252,4 +255,4 @@ rule report:
     log:
         f"{RUNS}/report.log",
     shell:
-        "python -m lib.report {params.profile:q} 2> {log:q} || (cat {log:q} >&2; exit 1)"
+        "python -m lib.report.page {params.profile:q} 2> {log:q} || (cat {log:q} >&2; exit 1)"

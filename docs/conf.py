@@ -1,4 +1,4 @@
-"""How Sphinx builds the pages that lib/site.py puts together (`./reproduce site`). Nothing is asked of other hosts."""
+"""How Sphinx builds the pages of tools/site.py (`./reproduce site`). Nothing is asked of other hosts."""
 
 project = "Attention and robustness"
 html_title = project

@@ -13,9 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lib import ROOT, StudyError
-from lib.datasets.registry import DATASETS
 
-Dataset = Literal["ham10000", "chestxray14", "eyepacs", "dermamnist", "chestmnist", "retinamnist"]
+# The facts of the data sets that a profile is checked against: a file, so that nothing of `lib.data` is imported.
+DATASETS = yaml.safe_load((ROOT / "lib" / "data" / "registry.yaml").read_text(encoding="utf-8"))
+Dataset = Literal[tuple(DATASETS)]
 Variant = Literal[
     "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
 ]
@@ -53,7 +54,7 @@ class Split(Section):
 
 class Preprocessing(Section):
     image_size: Annotated[int, Field(ge=32, le=512)] = 224
-    # The text does not say where the contrast pipeline stands; see lib.preprocessing for the choice.
+    # The text does not say where the contrast pipeline stands; see lib.data.preprocessing for the choice.
     xray_contrast: Literal["before-resize", "after-resize", "none"] = "before-resize"
 
 
@@ -131,7 +132,7 @@ class Model(Section):
 
 
 class Adversarial(Section):
-    """Training on adversarial images; budgets in gray levels, as in `evaluation`. See `lib.adversarial_training`."""
+    """Training on adversarial images; budgets in gray levels, as in `evaluation`. See `lib.models.adversarial`."""
 
     method: Literal["pgd-at", "trades"]
     epsilon: Annotated[float, Field(gt=0)] = 1
@@ -205,7 +206,7 @@ class Trust(Section):
 
 
 class Why(Section):
-    """How much of 06_why is measured; see `lib.why.measured`."""
+    """How much of 05_why is measured; see `lib.explain.measured`."""
 
     images: Positive = 100  # test images that each measure looks at
     epsilons: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.25, 1, 4]
@@ -296,7 +297,7 @@ class Profile(Section):
     def is_consistent(self):
         if (self.source == "phantom") != (self.phantom is not None):
             raise ValueError("a phantom section belongs to source: phantom, and only there")
-        if self.phantom and any(DATASETS[name].stands_for for name in self.datasets):
+        if self.phantom and any(DATASETS[name].get("stands_for") for name in self.datasets):
             raise ValueError("there are phantoms of ham10000, chestxray14 and eyepacs only")
         for name in ("datasets", "variants", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
@@ -318,7 +319,7 @@ class Profile(Section):
         return self.variants + (self.controls if seed == self.seeds[0] else [])
 
     def whole_variants_of(self, seed: int) -> list[str]:
-        """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 06_why."""
+        """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 05_why."""
         if self.repeats == "all":
             return self.variants_of(seed)
         return self.variants if seed == self.seeds[0] else []
@@ -342,10 +343,10 @@ class Profile(Section):
         """What every output says about the data it came from."""
         if self.source == "phantom":
             return "phantom data"
-        stand_ins = [bool(DATASETS[name].stands_for) for name in self.datasets]
+        stand_ins = ["stands_for" in DATASETS[name] for name in self.datasets]
         label = "MedMNIST+ data" if all(stand_ins) else "original data"
         label += " and MedMNIST+ data" if any(stand_ins) and not all(stand_ins) else ""
-        leaking = [DATASETS[name].short for name in self.datasets if DATASETS[name].leaks]
+        leaking = [DATASETS[name]["short"] for name in self.datasets if DATASETS[name].get("leaks")]
         return label + (f", {' and '.join(leaking)} with leaking split" if leaking else "")
 
     @property

@@ -3,12 +3,17 @@
 Each answer is an artifact on disk. What is there and still belongs to this profile, data and code is read;
 what is not is made, with the stages before it, so that every notebook runs alone and a run that was killed
 goes on where it was.
+
+    python -m lib.study quick ham10000 0 attention data/raw
+
+trains one variant and attacks it.
 """
 
 import copy
 import hashlib
 import json
 import os
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -18,14 +23,18 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lib import ROOT, StudyError, artifacts
+from lib.artifacts.sources import code_key
 from lib.attacks import Classifier, make_attack
-from lib.datasets import DATASETS, subset
-from lib.datasets.phantoms import write_phantoms
+from lib.data import DATASETS, subset
+from lib.data.phantoms import write_phantoms
+from lib.data.prepared import Prepared, Rows, prepare
+from lib.data.preprocessing import images_and_records
+from lib.evaluation import outcomes_of_one, robust_accuracy, run_variant
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
 from lib.models import build_classifier, parameter_counts
-from lib.prepared import Prepared, Rows, prepare
+from lib.models.adversarial import AdversarialTrainer
+from lib.models.training import best_epoch, on_devices, set_determinism, train
 from lib.profile import load_profile
-from lib.training import on_devices, set_determinism, train
 
 
 class Study:
@@ -151,20 +160,18 @@ class Study:
         return artifacts.key_of(
             self.fingerprint,
             self.profile.preprocessing.model_dump(),
-            artifacts.code_key("preprocessing", "decoding"),
+            code_key(images_and_records),
         )
 
     def model_key(self, variant: str) -> str:
         """Names all that a trained model depends on."""
-        code = ["models", "training"]
-        if self.profile.training.adversarial:
-            code += ["adversarial_training", "attacks"]
+        adversarial = [AdversarialTrainer] if self.profile.training.adversarial else []
         return artifacts.key_of(
             self._data_key,
             self.profile.model.model_dump(),
             self.profile.training.model_dump(),
             [variant, self.seed, self.profile.threads],
-            artifacts.code_key(*code),
+            code_key(_fit, *adversarial),
             *self.starting_weights.values(),
         )
 
@@ -180,29 +187,7 @@ class Study:
 
         def make(temporary):
             work = directory / f"training-{key}"
-            settings = self.profile.training
-
-            def build(precision):
-                sizes = len(self.info.classes), self.profile.preprocessing.image_size
-                return build_classifier(self.profile.model, variant, *sizes, self.seed, precision)
-
-            bar = tqdm(total=settings.epochs, desc=f"{self.dataset} {variant}", unit="epoch")
-            with on_devices(settings.devices), bar as progress:
-                model, history = train(
-                    build(settings.precision),
-                    self.split("train"),
-                    self.split("validation"),
-                    settings,
-                    work,
-                    fraction=settings.epoch_fraction.get(self.dataset, 1.0),
-                    seed=self.seed,
-                    progress=progress,
-                )
-            if settings.precision != "float32" or settings.devices > 1:
-                # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16,
-                # so that a smaller budget would be rounded away.
-                trained, model = model, build("float32")
-                model.set_weights(trained.get_weights())
+            model, history = _fit(self, variant, self.split("train"), self.split("validation"), work)
             with artifacts.replacing(directory / "history.csv") as path:
                 history.to_csv(path, index=False)
             os.replace(work / "gamma.csv", directory / "gamma.csv")
@@ -233,8 +218,17 @@ class Study:
         return self._loaded[variant, through]
 
     def histories(self) -> pd.DataFrame:
-        """The training histories of all variants, with columns dataset, variant, seed."""
-        return self.gather(lambda variant: self.trained(variant)[1])
+        """The training histories of all variants, with columns dataset, variant, seed, and kept: the epoch it is."""
+        settings = self.profile.training
+        mode = "max" if settings.monitor == "val_accuracy" else "min"
+
+        def read(variant):
+            history = self.trained(variant)[1]
+            last = best_epoch(history[settings.monitor], settings.min_delta, mode)
+            kept = last if settings.restore_best else len(history) - 1
+            return history.assign(kept=np.arange(len(history)) == kept)
+
+        return self.gather(read)
 
     def gamma(self) -> pd.DataFrame:
         """Gamma after every training step of the attention networks of all seeds, also under the profile's `contrast`.
@@ -294,24 +288,39 @@ class Study:
     def predictions_of(self, variant: str) -> pd.DataFrame:
         """The predictions of one variant, without the columns that name it."""
 
-        def make(temporary):
-            test = self.index[self.index["split"] == "test"]
+        test = self.index[self.index["split"] == "test"]
+
+        def make():
             model, _ = self.trained(variant)
-            probabilities = np.concatenate(
-                [
-                    model.predict_on_batch(self.pixels(test.iloc[first : first + 64]))
-                    for first in range(0, len(test), 64)
-                ]
-            )
+            batches = [test.iloc[first : first + 64] for first in range(0, len(test), 64)]
+            probabilities = np.concatenate([model.predict_on_batch(self.pixels(batch)) for batch in batches])
             table = test[["image_id", "label"]].assign(predicted=probabilities.argmax(1))
             table["correct"] = table["predicted"] == table["label"]
             for k in range(probabilities.shape[1]):
                 table[f"p{k}"] = probabilities[:, k]
-            table.to_csv(temporary, index=False)
+            return table
 
-        path = self.directory(variant) / "predictions.csv"
-        key = artifacts.key_of(self.model_key(variant), "predictions")
-        return artifacts.cached(path, key, make, read_table, **self.provenance(), variant=variant)
+        return self.kept("predictions.csv", variant, [], make)
+
+    def kept(self, name: str, variant: str, inputs, make):
+        """What `make()` gives for a variant, from `<name>` beside its model if that is still valid.
+
+        A data frame for a name that ends in .csv, a dictionary of arrays for .npz. Valid is what was made of this
+        model, of the same `inputs` (JSON-able values) and by the same code: all that stands behind `make`.
+        """
+        key = artifacts.key_of(self.model_key(variant), inputs, code_key(make))
+        table = name.endswith(".csv")
+
+        def write(temporary):
+            if table:
+                make().to_csv(temporary, index=False)
+                return
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, **make())
+
+        read = artifacts.read_table if table else artifacts.read_arrays
+        facts = self.provenance() | {"variant": variant}
+        return artifacts.cached(self.directory(variant) / name, key, write, read, **facts)
 
     # Attacks
 
@@ -319,6 +328,27 @@ class Study:
     def attack(specification):
         """The attack that an entry of the profile describes."""
         return make_attack(specification.attack, norm=specification.norm, **specification.parameters)
+
+    def robust_accuracy(self, classifier, rows: pd.DataFrame, entry, **options) -> pd.DataFrame:
+        """Outcomes of a classifier on these rows of the index, under an entry of the profile's attacks.
+
+        `options` go to `lib.evaluation.robust_accuracy`, whose table this is.
+        """
+        evaluation = self.profile.evaluation
+        given = {"attack": self.attack(entry), "epsilons": entry.epsilons or evaluation.epsilons} | options
+        return robust_accuracy(
+            classifier,
+            self.pixels(rows),
+            rows["label"].to_numpy(),
+            image_ids=rows["image_id"],
+            batch_size=evaluation.batch_size,
+            seed=self.seed,
+            **given,
+        )
+
+    def outcomes_of(self, variant: str, entry) -> pd.DataFrame:
+        """The outcomes of one variant under an entry of the profile's attacks, without the columns that name it."""
+        return outcomes_of_one(self, variant, entry)
 
     def headline(self):
         """The profile's entry for the attack that the claims are judged on."""
@@ -353,26 +383,15 @@ class Study:
         adversarial images (n, 2); gradcam and attention (n, 2, h, w) at the feature map's own resolution.
         Grad-CAM explains the true class, so that both maps answer the same question.
         """
-        evaluation = self.profile.evaluation
+        evaluation, entry = self.profile.evaluation, self.examined()
         chosen = self.chosen()
-        path = self.directory(variant) / "explanations.npz"
-        key = artifacts.key_of(
-            self.model_key(variant),
-            chosen["image_id"].tolist(),
-            self.examined().model_dump(),
-            evaluation.gradcam_epsilon,
-            artifacts.code_key("attacks", "explain"),
-        )
 
-        def make(temporary):
+        def make():
             model, _ = self.trained(variant)
             clean, labels = self.pixels(chosen), chosen["label"].to_numpy()
-            entry = self.examined()
             # All steps on every image: one that left at its first mistake would be perturbed less than the others.
-            attack, classifier = (
-                self.attack(entry).with_(leave=False),
-                self.classifier(variant, entry.through),
-            )
+            attack = self.attack(entry).with_(leave=False)
+            classifier = self.classifier(variant, entry.through)
             adversarial = attack(classifier, clean, labels, evaluation.gradcam_epsilon, seed=self.seed)
             both = [clean, np.asarray(adversarial)]
             probabilities = np.stack([model.predict_on_batch(x) for x in both], axis=1)
@@ -384,17 +403,12 @@ class Study:
                 "gradcam": np.stack([grad_cam(model, x, labels, upsample=False) for x in both], axis=1),
             }
             if "attention" in variant:
-                arrays["attention"] = np.stack(
-                    [attention_map(model, x, upsample=False) for x in both], axis=1
-                )
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, **arrays)
+                maps = [attention_map(model, x, upsample=False) for x in both]
+                arrays["attention"] = np.stack(maps, axis=1)
+            return arrays
 
-        def read(file):
-            with np.load(file) as arrays:
-                return dict(arrays)
-
-        return artifacts.cached(path, key, make, read, **self.provenance(), variant=variant)
+        inputs = [chosen["image_id"].tolist(), entry.model_dump(), evaluation.gradcam_epsilon]
+        return self.kept("explanations.npz", variant, inputs, make)
 
     def shifts(self) -> pd.DataFrame:
         """How far each map moves under attack: one row per image, variant and kind of map."""
@@ -424,6 +438,37 @@ class Study:
         return pd.concat(tables, ignore_index=True)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A per-image table as it was written, digit by digit."""
-    return pd.read_csv(path, dtype={"image_id": str}, float_precision="round_trip")
+def _fit(study, variant, training, validation, work):
+    """A network of the study, trained: the model and its history. `work` holds checkpoints, and gamma by step."""
+    profile, settings = study.profile, study.profile.training
+
+    def build(precision):
+        sizes = len(study.info.classes), profile.preprocessing.image_size
+        return build_classifier(profile.model, variant, *sizes, study.seed, precision)
+
+    bar = tqdm(total=settings.epochs, desc=f"{study.dataset} {variant}", unit="epoch")
+    with on_devices(settings.devices), bar as progress:
+        model, history = train(
+            build(settings.precision),
+            training,
+            validation,
+            settings,
+            work,
+            fraction=settings.epoch_fraction.get(study.dataset, 1.0),
+            seed=study.seed,
+            progress=progress,
+        )
+    if settings.precision != "float32" or settings.devices > 1:
+        # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16, so that
+        # a smaller budget would be rounded away.
+        trained, model = model, build("float32")
+        model.set_weights(trained.get_weights())
+    return model, history
+
+
+if __name__ == "__main__":
+    try:
+        profile, dataset, seed, variant, data = sys.argv[1:]
+        run_variant(Study(profile, dataset, int(seed), data), variant)
+    except StudyError as error:
+        sys.exit(f"study: {error}")

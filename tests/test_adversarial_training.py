@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from lib.adversarial_training import AdversarialTrainer, TradesLoss
 from lib.attacks import Classifier, make_attack
+from lib.models.adversarial import AdversarialTrainer, TradesLoss
+from lib.models.training import set_determinism, train
 from lib.profile import Adversarial, Training
-from lib.training import set_determinism, train
 
 EPSILON = 8.0
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from lib import answers
 from lib.profile import Training
+from lib.report import answers
 
 
 def test_early_stopping_cannot_act_within_its_patience():

@@ -1,5 +1,4 @@
 import json
-import textwrap
 
 import pytest
 
@@ -52,19 +51,3 @@ def test_cached_does_not_trust_a_file_whose_making_failed(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         artifacts.cached(path, "y", fails, lambda p: p.read_text())
     assert artifacts.cached(path, "y", lambda p: p.write_text("made"), lambda p: p.read_text()) == "made"
-
-
-def test_the_code_key_sees_code_and_not_words(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
-    module = tmp_path / "lib" / "m.py"
-    module.parent.mkdir()
-
-    def key(source):
-        module.write_text(textwrap.dedent(source))
-        artifacts.code_key.cache_clear()
-        return artifacts.code_key("m")
-
-    first = key('"""Doc."""\ndef f(x):\n    """Twice."""\n    return 2 * x\n')
-    assert first == key('"""Other."""\n\n# a comment\ndef f(x):\n    """Other."""\n    return (2 * x)\n')
-    assert first != key('"""Doc."""\ndef f(x):\n    """Twice."""\n    return 3 * x\n')
-    artifacts.code_key.cache_clear()

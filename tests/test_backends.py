@@ -15,8 +15,8 @@ from test_training import tiny, toy
 from lib.attacks import Classifier, make_attack
 from lib.attacks.gradients import value_and_gradient
 from lib.models import build_classifier
+from lib.models.training import on_devices, train
 from lib.profile import Model, Training
-from lib.training import on_devices, train
 
 SMALL = Model(backbone="resnet14", weights="none", width=4)
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")

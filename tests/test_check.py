@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from lib import ROOT, StudyError
-from lib.datasets import DATASETS, check_dataset, check_no_leak, read_index, split_index, usable_index
-from lib.datasets.check import Check
-from lib.datasets.findings import KINDS, SEVERITIES
-from lib.preprocessing import image_records
+from lib.data import DATASETS, check_dataset, check_no_leak, read_index, split_index, usable_index
+from lib.data.check import Check
+from lib.data.findings import KINDS, SEVERITIES
+from lib.data.preprocessing import image_records
 
 REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
 SETS = ("ham10000", "chestxray14", "eyepacs")

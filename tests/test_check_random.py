@@ -18,8 +18,8 @@ from PIL import Image
 from test_check import ALWAYS, HAM, KAGGLE, NIH, SETS, Place, encode, make_clean, records_of
 
 from lib import StudyError
-from lib.datasets import read_index
-from lib.decoding import read_image
+from lib.data import read_index
+from lib.data.decoding import read_image
 
 
 @pytest.fixture(scope="session")

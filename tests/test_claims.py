@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from lib import claims
+from lib.evaluation import claims
 
 HEADLINE = ("pgd", "linf", "logits")
 

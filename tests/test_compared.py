@@ -4,8 +4,9 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import ROOT, compared
-from lib.compared import compare_claims, summary
+from lib import ROOT
+from lib.report import compared
+from lib.report.compared import compare_claims, summary
 
 COLUMNS = ["claim", "dataset", "unit", "ours", "ci_low", "ci_high", "verdict"]
 RECORD = {"data_fingerprint": {"a": "1", "b": "2"}, "machine": "X", "seed": [0, 1]}
@@ -48,6 +49,15 @@ def test_another_verdict_or_an_interval_apart_is_a_contradiction_and_comes_first
     lines = summary(found, (RECORD, other))
     assert lines[0].endswith(": C3 on a")
     assert lines[3] == "Data sets with the same fingerprint: 1 of 2"
+
+
+def test_one_training_run_beside_another_is_no_contradiction():
+    rows = [
+        ("C6", "a", "points", low + 1, low, low + 2, "not judged, one training run (phantom data)")
+        for low in (0, 5)
+    ]
+    found = compare_claims(*(table(row) for row in rows))
+    assert found.loc[0, ["contradiction", "agree", "overlap"]].tolist() == [False, True, False]
 
 
 def test_what_stands_behind_a_verdict_does_not_contradict():

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import StudyError, cost
+from lib import StudyError
 from lib.attacks import ATTACKS, Classifier, make_attack
 from lib.profile import Adversarial, load_profile
+from tools import cost
 
 PAPER = load_profile("paper")
 

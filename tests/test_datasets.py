@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import ROOT, StudyError
-from lib.datasets import DATASETS, check_no_leak, read_index, split_index, subset
+from lib.data import DATASETS, check_no_leak, read_index, split_index, subset
 
 REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
 

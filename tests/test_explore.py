@@ -11,11 +11,11 @@ from test_attacks import CLASSES, SIZE, convolutional, linear_problem
 
 from lib import StudyError
 from lib.attacks import Classifier, make_attack
-from lib.datasets import DATASETS
+from lib.data import DATASETS
+from lib.data.preprocessing import preprocess
 from lib.explain import attention_map, grad_cam
-from lib.explore import ATTACKS, Choice, Explorer, Subject, Trial, open_study, read_upload
+from lib.explore.explorer import ATTACKS, Choice, Explorer, Subject, Trial, open_study, read_upload
 from lib.models import build_classifier
-from lib.preprocessing import preprocess
 from lib.profile import load_profile
 
 

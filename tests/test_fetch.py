@@ -28,8 +28,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import ROOT, StudyError, data
-from lib.datasets import DATASETS, DatasetInfo, archives, download, fetch, read_index
+from lib import ROOT, StudyError
+from lib.data import DATASETS, DatasetInfo, archives, download, fetch, read_index
+from lib.data import __main__ as data
 
 QUICK = download.Patience(timeout=2, tries=3, pause=0)
 BYTES = np.random.default_rng(0).bytes(300_000)
@@ -242,7 +243,7 @@ def test_a_call_goes_on_where_the_last_one_broke_off(server, tmp_path):
 
 CALL = """
 import dataclasses, shutil, sys, time
-from lib.datasets import DATASETS, fetch
+from lib.data import DATASETS, fetch
 info = dataclasses.replace(DATASETS[{name!r}], files={files!r}, images={images})
 copy = shutil.copyfileobj
 def slow(source, target, *arguments):
@@ -817,7 +818,7 @@ def test_check_prints_the_summary_and_writes_the_findings(tmp_path, monkeypatch,
             findings=findings, summary=summary, usable=name == "ham10000", sentence=f"{name}, {root}"
         )
 
-    monkeypatch.setitem(sys.modules, "lib.datasets.check", types.SimpleNamespace(check_dataset=check_dataset))
+    monkeypatch.setitem(sys.modules, "lib.data.check", types.SimpleNamespace(check_dataset=check_dataset))
     monkeypatch.setattr(data, "ROOT", tmp_path)
     assert data.main(["--data", str(tmp_path), "check", "ham10000"]) == 0
     written = tmp_path / "data/runs/check_ham10000.csv"

@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from skimage.color import rgb2lab
 
-from lib import PUBLISHED, curves, figures
-from lib.claims import under
+from lib import PUBLISHED
+from lib.evaluation.claims import under
 from lib.profile import load_profile
-from lib.why import charts
+from lib.report import charts, curves, figures
 
 TITLES = {"ham10000": "HAM10000", "chestxray14": "ChestX-ray14", "eyepacs": "EyePACS"}
 

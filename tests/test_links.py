@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import ROOT, StudyError, links
+from lib import ROOT
+from tools import links
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb"))
 
@@ -16,41 +17,27 @@ def texts(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_relative_links_lead_to_the_line_that_defines_what_they_name(path):
-    for name, target in re.findall(r"\[([^\]]+)\]\((?!https?:)([^)]+)\)", "\n".join(texts(path))):
-        file, _, line = target.partition("#L")
-        assert (path.parent / file).is_file(), target
-        if "/lib/" in file:
-            defined = (path.parent / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
-            assert re.match(rf"(def|class) {name.strip('`')}\b", defined), (
-                f"{target} is not {name}: write the links again with python -m lib.readme quick"
+def test_links_to_code_name_what_their_file_defines(path):
+    for name, file in re.findall(r"\[([^\]]+)\]\((?!https?:)([^)]+)\)", "\n".join(texts(path))):
+        assert (path.parent / file).is_file(), file
+        if "/lib/" in file and name.startswith("`"):
+            code = (path.parent / file).read_text(encoding="utf-8")
+            assert re.search(rf"^(def|class) {name.strip('`')}\b", code, re.MULTILINE), (
+                f"{file} has no {name}"
             )
 
 
-def test_a_link_gets_the_line_and_an_old_line_is_renewed():
-    source = (ROOT / "lib" / "links.py").read_text(encoding="utf-8").splitlines()
-    line = 1 + source.index("def moved(text: str, source: Path, target: Path) -> str:")
-    for written in ("", "#L1"):
-        text = f"so ([`moved`](../lib/links.py{written})) it is"
-        assert links.anchored(text) == f"so ([`moved`](../lib/links.py#L{line})) it is"
-    assert links.anchored("[p](https://e.org/lib/links.py)") == "[p](https://e.org/lib/links.py)"
-
-
-@pytest.mark.parametrize(
-    "link", ["[`no_such_function`](../lib/links.py)", "[`moved`](../lib/no_such_module.py)"]
-)
-def test_a_link_to_nothing_is_refused(link):
-    with pytest.raises(StudyError, match="links to"):
-        links.anchored(link)
-
-
 def test_a_notebook_that_moves_takes_its_links_along():
-    text = (
-        "[a](../lib/x.py#L3), ![b](pic.png), [c](https://e.org/a), [d](#here), [e](/root), [f](mailto:a@b.c)"
-    )
+    text = "[a](../lib/x.py), ![b](pic.png), [c](https://e.org/a), [d](#here), [e](/root), [f](mailto:a@b.c)"
     source, target = Path("/r/notebooks"), Path("/r/figures/quick/notebooks")
     moved = links.moved(text, source, target)
     assert "[a](../../../lib/x.py)" in moved
     assert "![b](../../../notebooks/pic.png)" in moved
     assert moved.endswith("[c](https://e.org/a), [d](#here), [e](/root), [f](mailto:a@b.c)")
-    assert links.moved(moved, target, source) == text.replace("#L3", "")
+    assert links.moved(moved, target, source) == text
+
+
+def test_on_the_site_links_to_code_lead_to_pages():
+    text, modules = links.to_pages("[`PGD`](../lib/attacks/pgd.py), [a](../README.md)")
+    assert text == "[`PGD`](../lib/attacks/pgd.md), [a](../README.md)"
+    assert modules == {"lib/attacks/pgd.py"}

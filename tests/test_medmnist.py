@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import StudyError
-from lib.datasets import DATASETS
-from lib.datasets.medmnist import read_medmnist, stored_images
-from lib.prepared import original, prepare
-from lib.preprocessing import images_and_records, resize, xray_stages
+from lib.data import DATASETS
+from lib.data.medmnist import read_medmnist, stored_images
+from lib.data.prepared import original, prepare
+from lib.data.preprocessing import images_and_records, resize, xray_stages
 from lib.profile import Preprocessing, Split
 
 COUNTS = {"train": 30, "val": 9, "test": 12}

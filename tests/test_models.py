@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import ROOT, StudyError
-from lib.figures import COLOURS, DASHES, MARKERS
 from lib.models import (
     CBAM,
     CaffePreprocessing,
@@ -19,6 +18,7 @@ from lib.models import (
     parameter_counts,
 )
 from lib.profile import Model, Variant
+from lib.report.figures import COLOURS, DASHES, MARKERS
 from lib.study import Study
 
 VARIANTS = get_args(Variant)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lib import ROOT, StudyError
-from lib.datasets.phantoms import draw_phantom, write_phantoms
+from lib.data.phantoms import draw_phantom, write_phantoms
 
 N, SIZE, SEED = 40, 64, 5
 IMAGES = {
@@ -274,8 +274,8 @@ PROCESSORS = {
 PIXELS = """
 import hashlib, sys
 from pathlib import Path
-from lib.datasets.phantoms import write_phantoms
-from lib.preprocessing import preprocess
+from lib.data.phantoms import write_phantoms
+from lib.data.preprocessing import preprocess
 for dataset, pattern in {patterns!r}.items():
     folder = write_phantoms(dataset, Path(sys.argv[1]), 24, 96, 3)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

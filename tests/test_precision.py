@@ -10,8 +10,8 @@ from lib.attacks import Classifier, make_attack
 from lib.explain import grad_cam
 from lib.models import build_classifier
 from lib.models.normalization import FusedBatchNormalization, with_fused_batch_norm
+from lib.models.training import computes_in_bfloat16, train
 from lib.profile import Model, Training
-from lib.training import computes_in_bfloat16, train
 
 SMALL = Model(backbone="resnet14", weights="none", width=4, batch_norm_momentum=0.9)
 
@@ -102,7 +102,7 @@ def test_models_in_bfloat16_hold_the_fused_layer_saved_and_loaded_too(tmp_path):
     ],
 )
 def test_processors_with_and_without_bfloat16_are_told_apart(tmp_path, monkeypatch, flags, expected):
-    monkeypatch.setattr("lib.training._has_gpu", lambda: False)
+    monkeypatch.setattr("lib.models.training._has_gpu", lambda: False)
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
     assert computes_in_bfloat16(tmp_path / "cpuinfo") is expected
     assert computes_in_bfloat16(tmp_path / "none") is None

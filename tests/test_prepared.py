@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import lib.preprocessing
+import lib.data.preprocessing
 from lib import StudyError
 from lib.artifacts import listing
-from lib.prepared import Rows, original, prepare
-from lib.preprocessing import resize
+from lib.data.prepared import Rows, original, prepare
+from lib.data.preprocessing import resize
 from lib.profile import Preprocessing, Split
 
 SMALL = Preprocessing(image_size=32)
@@ -49,9 +49,11 @@ def prepared(root: Path, split: Split | None = None):
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> list:
     """The paths of all images decoded during a test."""
-    paths, examine = [], lib.preprocessing._examine_file
+    paths, examine = [], lib.data.preprocessing._examine_file
     monkeypatch.setattr(
-        lib.preprocessing, "_examine_file", lambda path, *rest: paths.append(path) or examine(path, *rest)
+        lib.data.preprocessing,
+        "_examine_file",
+        lambda path, *rest: paths.append(path) or examine(path, *rest),
     )
     return paths
 

@@ -14,11 +14,18 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.transform import downscale_local_mean
 
-import lib.preprocessing
+import lib.data.preprocessing
 from lib import ROOT, StudyError
-from lib.datasets import read_index
-from lib.decoding import decode, decode_towards, read_header, read_image
-from lib.preprocessing import data_fingerprint, image_records, load_images, preprocess, resize, xray_stages
+from lib.data import read_index
+from lib.data.decoding import decode, decode_towards, read_header, read_image
+from lib.data.preprocessing import (
+    data_fingerprint,
+    image_records,
+    load_images,
+    preprocess,
+    resize,
+    xray_stages,
+)
 
 REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
 
@@ -228,13 +235,13 @@ def make_index(folder: Path, n: int = 6) -> pd.DataFrame:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list:
     """The paths of all images decoded during a test."""
-    paths, examine = [], lib.preprocessing._examine_file
+    paths, examine = [], lib.data.preprocessing._examine_file
 
     def record(path: str, *arguments) -> tuple:
         paths.append(path)
         return examine(path, *arguments)
 
-    monkeypatch.setattr(lib.preprocessing, "_examine_file", record)
+    monkeypatch.setattr(lib.data.preprocessing, "_examine_file", record)
     return paths
 
 
@@ -345,7 +352,7 @@ KILLED = """
 import os, sys
 os.cpu_count = lambda: 2
 import pandas as pd
-import lib.preprocessing as preprocessing
+import lib.data.preprocessing as preprocessing
 preprocessing._BLOCK, preprocessing._TASK = 4, 2
 examine, count = preprocessing._examine_file, 0
 def examine_some(*arguments):
@@ -381,7 +388,7 @@ def test_a_cache_that_does_not_fit_on_the_disk_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=6 * 16 * 16 * 3 - 1)
-    monkeypatch.setattr(lib.preprocessing.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(lib.data.preprocessing.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StudyError, match="make room"):
         load_images(make_index(tmp_path / "raw"), "ham10000", 16, tmp_path / "cache")
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import PUBLISHED, artifacts, report
+from lib import PUBLISHED, artifacts
 from lib.profile import load_profile
+from lib.report import page as report
 
 NUMBER = st.floats(-3000, 3000)
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from lib import ROOT
-from lib.run_notebook import _settle
+from tools.run_notebook import _settle
 
 
 @pytest.fixture

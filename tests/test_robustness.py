@@ -9,7 +9,7 @@ from lib import StudyError
 from lib.attacks import Classifier, make_attack, trust
 from lib.attacks.base import Attack
 from lib.attacks.gradient_attacks import PGD, GradientAttack
-from lib.robustness import robust_accuracy, transfer
+from lib.evaluation.robustness import robust_accuracy, transfer
 
 GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
 

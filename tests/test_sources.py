@@ -1,13 +1,23 @@
-"""What the graph watches is what Python imports."""
+"""What the graph watches is what Python imports; what a kept result's key holds is the code behind it."""
 
+import ast
+import functools
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
 from lib import ROOT
-from lib.sources import sources
+from lib.artifacts import sources as module_of_sources
+from lib.artifacts.sources import code_key, sources
+from lib.data.prepared import prepare
+from lib.data.preprocessing import images_and_records
+from lib.evaluation import attacked
+from lib.explain import measured, planes
+from lib.models.adversarial import AdversarialTrainer
+from lib.study import Study, _fit
 
 LOADED = (
     "import importlib, json, sys; importlib.import_module(sys.argv[1]); "
@@ -15,7 +25,7 @@ LOADED = (
 )
 
 
-@pytest.mark.parametrize("module", ["lib.report", "lib.why.conclusions"])
+@pytest.mark.parametrize("module", ["lib.report.page", "lib.report.conclusions"])
 def test_every_file_that_an_import_runs_is_a_source(module):
     done = subprocess.run(
         [sys.executable, "-c", LOADED, module], cwd=ROOT, capture_output=True, text=True, check=True
@@ -29,16 +39,16 @@ def test_notebooks_have_what_they_import_and_what_that_imports():
     found = sources("notebooks/03_attacks.ipynb")
     assert {
         "notebooks/03_attacks.ipynb",
-        "lib/answers.py",
-        "lib/statistics.py",
+        "lib/report/answers.py",
+        "lib/evaluation/statistics.py",
         "lib/attacks/apgd.py",
     } <= set(found)
     assert any(name.endswith(".yaml") for name in found)
-    assert "lib/readme.py" not in found
+    assert "tools/readme.py" not in found
 
 
 def test_imports_inside_functions_and_commands_of_notebooks_are_understood(tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.sources.ROOT", tmp_path)
+    monkeypatch.setattr("lib.artifacts.sources.ROOT", tmp_path)
     (tmp_path / "lib" / "deep").mkdir(parents=True)
     for name, text in {
         "lib/__init__.py": "",
@@ -61,3 +71,97 @@ def test_imports_inside_functions_and_commands_of_notebooks_are_understood(tmp_p
         "lib/late.py",
         "n.ipynb",
     ]
+
+
+def nested(function, name="make"):
+    """The function of that name that is defined in another, as a function."""
+    code = [function.__code__]
+    while code:
+        inner = code.pop()
+        if inner.co_name == name:
+            return type(function)(
+                inner, function.__globals__, name, None, tuple(map(types.CellType, inner.co_freevars))
+            )
+        code += [part for part in inner.co_consts if isinstance(part, types.CodeType)]
+    raise AssertionError(f"{function.__name__} has no {name}")
+
+
+RESULTS = {
+    "model": [_fit],
+    "adversarially trained model": [_fit, AdversarialTrainer],
+    "pixels": [images_and_records],
+    "index": [prepare],
+    "outcomes": [nested(attacked._attacked)],
+    "trust": [nested(attacked.trust_checks)],
+    "explanations": [nested(Study.explanations)],
+    "predictions": [nested(Study.predictions_of)],
+    "surface": [nested(measured.loss_surface)],
+    "planes": [nested(planes.loss_planes)],
+}
+BEHIND = [
+    ("model", "models/training"), ("model", "models/attention"), ("model", "models/backbones"), ("model", "study"),
+    ("adversarially trained model", "models/adversarial"), ("adversarially trained model", "attacks/base"),
+    ("pixels", "data/preprocessing"), ("pixels", "data/decoding"), ("pixels", "data/medmnist"),
+    ("index", "data/splits"), ("index", "data/labels"), ("index", "data/check"), ("index", "data/medmnist"),
+    ("outcomes", "attacks/apgd"), ("outcomes", "evaluation/robustness"), ("outcomes", "evaluation/attacked"),
+    ("trust", "attacks/trust"), ("trust", "evaluation/attacked"),
+    ("explanations", "explain/gradcam"), ("explanations", "attacks/gradient_attacks"), ("explanations", "study"),
+    ("predictions", "study"),
+    ("surface", "explain/surface"), ("surface", "explain/looked_at"), ("surface", "explain/measured"),
+    ("planes", "explain/planes"), ("planes", "explain/surface"), ("planes", "explain/looked_at"),
+]  # fmt: skip
+NOT_BEHIND = [
+    ("model", "attacks/base"), ("model", "models/adversarial"), ("model", "data/check"), ("model", "report/tables"),
+    ("model", "profile"), ("pixels", "data/check"), ("pixels", "data/splits"), ("pixels", "models/training"),
+    ("index", "data/fetch"), ("index", "models/training"), ("outcomes", "explain/gradcam"),
+    ("outcomes", "models/training"), ("outcomes", "report/curves"), ("trust", "explain/surface"),
+    ("explanations", "evaluation/statistics"), ("explanations", "report/figures"), ("predictions", "attacks/base"),
+    ("surface", "report/charts"), ("planes", "models/training"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """Makes one module look as if every function in it, and it itself, had a statement more."""
+
+    def edit(name, text="edited = 1"):
+        path = ROOT / "lib" / f"{name}.py"
+        assert path.is_file()
+        tree = ast.parse(path.read_text())
+        statement = ast.parse(text).body
+        for node in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
+            node.body = node.body + statement
+        parse = module_of_sources._parsed.__wrapped__
+        changed = functools.cache(lambda file: tree if file == path else parse(file))
+        monkeypatch.setattr(module_of_sources, "_parsed", changed)
+        forget()
+
+    def forget():
+        for cached in (module_of_sources._key, module_of_sources._defined, module_of_sources._imports):
+            cached.cache_clear()
+
+    yield edit
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize(("result", "module"), BEHIND)
+def test_an_edit_behind_a_result_makes_it_again(edited, result, module):
+    before = code_key(*RESULTS[result])
+    edited(module)
+    assert code_key(*RESULTS[result]) != before
+
+
+@pytest.mark.parametrize(("result", "module"), NOT_BEHIND)
+def test_an_edit_elsewhere_does_not(edited, result, module):
+    before = code_key(*RESULTS[result])
+    edited(module)
+    assert code_key(*RESULTS[result]) == before
+
+
+@pytest.mark.parametrize("text", ["'a comment'", "import json", "from numpy import linalg"])
+def test_words_and_imports_make_nothing_again(edited, text):
+    before = code_key(_fit)
+    for name in ("models/training", "models/attention"):
+        edited(name, text)
+        assert code_key(_fit) == before

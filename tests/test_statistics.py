@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from lib import StudyError, statistics
-from lib.statistics import (
+from lib import StudyError
+from lib.evaluation import statistics
+from lib.evaluation.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,
     balanced_difference,

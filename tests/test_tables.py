@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from lib import PUBLISHED, artifacts, tables
+from lib import PUBLISHED, artifacts
 from lib.profile import Training
+from lib.report import tables
 
 
 def predictions(seed=0, n=60, classes=3):
@@ -30,7 +31,9 @@ def test_clean_accuracy_is_that_of_scikit_learn_and_statsmodels():
     runs = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "seed": 0})
     parameters = runs.assign(parameters=[10, 12], attention_parameters=[0, 2], attention_percent=[0, 20.0])
     histories = runs.loc[[0, 0, 0, 1, 1]].assign(
-        gamma=[np.nan, np.nan, np.nan, 0.02, 0.05], val_loss=[3.0, 1.0, 2.0, 1.0, 1.5]
+        gamma=[np.nan, np.nan, np.nan, 0.02, 0.05],
+        epoch=[1, 2, 3, 1, 2],
+        kept=[False, True, False, True, False],
     )
     settings = Training(epochs=9, epoch_fraction={})
     clean = tables.clean_accuracy(table, histories, parameters, settings).set_index("variant")

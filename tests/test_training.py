@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from lib.models import SoftAttention
+from lib.models.training import Epoch, best_epoch, class_weights, set_determinism, train
 from lib.profile import Training
-from lib.training import Epoch, best_epoch, class_weights, set_determinism, train
 
 SHORT = Training(epochs=4, batch_size=8, epoch_fraction={})
 

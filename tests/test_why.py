@@ -1,4 +1,4 @@
-"""The measures of 06_why against cases whose answer is known in closed form."""
+"""The measures of 05_why against cases whose answer is known in closed form."""
 
 import cv2
 import keras
@@ -9,8 +9,8 @@ from keras import layers, ops
 
 from lib import StudyError
 from lib.attacks import PGD, Classifier
-from lib.explain import attention_map, grad_cam, map_shift
-from lib.why import conclusions, frequency, sanity, summary, surface, where
+from lib.explain import attention_map, frequency, grad_cam, map_shift, sanity, surface, where
+from lib.report import conclusions, summary
 
 SIDE = 4
 CELLS = SIDE * SIDE * 3

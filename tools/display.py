@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lib import PUBLISHED, ROOT
-from lib.claims import TYPICAL, estimate, stem
-from lib.datasets import DATASETS
+from lib.data import DATASETS
+from lib.evaluation.claims import TYPICAL, estimate, stem
 from lib.profile import Profile, load_profile
 
 STAGES = {
@@ -25,7 +25,7 @@ STAGES = {
     "train": "02_training",
     "attack": "03_attacks",
     "gradcam": "04_gradcam",
-    "why": "06_why",
+    "why": "05_why",
 }
 WEIGHTS = {
     "prepare": 20,

@@ -1,23 +1,27 @@
 """Make a finished run the one that this repository shows: `./reproduce publish PROFILE`, for maintainers.
 
 Copies the run's figures (palette-optimised), tables and notebooks to figures/published/<profile>, writes their index,
-puts its numbers into the README where it has a place, and, of the default run, its outputs into notebooks/.
+puts the published numbers into the README, and, of the default run, its outputs into notebooks/.
 """
 
+import base64
+import io
 import shutil
 import sys
 from pathlib import Path
 
+import nbformat
 from PIL import Image
 
 from lib import PUBLISHED, ROOT, StudyError
 from lib.artifacts import PROVENANCE
-from lib.index import figures, write_index
 from lib.profile import load_profile
-from lib.readme import render_notebooks, write_readme
-from lib.report import with_palette
+from lib.report.index import figures, write_index
+from lib.report.page import with_palette
+from tools.readme import render_notebooks, write_readme
 
 LARGEST = 300_000  # bytes of a figure
+WIDEST = 1100  # pixels of a picture in a notebook
 DEFAULT = "quick"
 
 
@@ -27,6 +31,21 @@ def shrink(source: Path, target: Path) -> None:
     while width is None or target.stat().st_size > LARGEST:
         width = picture.width if width is None else int(0.9 * width)
         with_palette(picture, width).save(target, optimize=True)
+
+
+def slim(notebook: Path) -> None:
+    """Let a rendered notebook hold its pictures with palettes, and no wider than a page shows them."""
+    content = nbformat.read(notebook, as_version=4)
+    outputs = [output for cell in content.cells for output in cell.get("outputs", []) if "data" in output]
+    for output in outputs:
+        if "image/png" in output["data"]:
+            picture, held = (
+                Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))),
+                io.BytesIO(),
+            )
+            with_palette(picture, min(picture.width, WIDEST)).save(held, "PNG", optimize=True)
+            output["data"]["image/png"] = base64.b64encode(held.getvalue()).decode()
+    nbformat.write(content, notebook)
 
 
 def publish(run: Path, target: Path, notebooks: bool = False) -> None:
@@ -46,8 +65,13 @@ def publish(run: Path, target: Path, notebooks: bool = False) -> None:
     for pattern in ("*.csv", "*.csv.gz", "*.json"):
         for file in tables.glob(pattern):
             shutil.copy(file, new / file.relative_to(run))
-    if notebooks:
-        shutil.copytree(run / "notebooks", new / "notebooks", ignore=shutil.ignore_patterns("*.failed.ipynb"))
+    if (
+        notebooks
+    ):  # of the other training runs only that of training: the rest shows the same with other numbers
+        (new / "notebooks").mkdir()
+        for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
+            if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):
+                slim(Path(shutil.copy(file, new / "notebooks")))
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     write_index(target)
@@ -64,8 +88,10 @@ def main(name: str) -> None:
         raise StudyError(f"There is no finished run of {name}: run ./reproduce --profile {name} first.")
     if profile.profile == DEFAULT:
         render_notebooks(profile)  # first, as it refuses a run of other notebooks
+        for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+            slim(notebook)
     publish(run, PUBLISHED / profile.profile, notebooks=profile.phantom is None)
-    write_readme(profile)
+    write_readme()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from machine import machine, timed, versions  # noqa: E402
 
 from lib.artifacts import read_provenance  # noqa: E402
 from lib.attacks import Classifier, make_attack  # noqa: E402
-from lib.robustness import robust_accuracy  # noqa: E402
+from lib.evaluation.robustness import robust_accuracy  # noqa: E402
 
 GRID = (0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CLASSES, STEPS = 7, 20
@@ -380,7 +380,7 @@ def draw(table, about, path, **provenance):
     """Times as fast as each peer, a bar per work and peer, with what was required and why."""
     import matplotlib.pyplot as plt
 
-    from lib import figures
+    from lib.report import figures
 
     figures.use_style()
     table = table[table["peer"] != "bare compiled gradient"].reset_index(drop=True)

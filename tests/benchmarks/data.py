@@ -4,7 +4,7 @@
     python tests/benchmarks/data.py --data DIR           # the folder of the original data, for HAM10000 as it is
 
 Every work is timed in turn, ours and the peers', `--repeats` times after one warm-up, and the median counts. Ours
-is `lib.preprocessing.load_images` into an empty cache: it reads, hashes, decodes, resizes, examines and writes;
+is `lib.data.preprocessing.load_images` into an empty cache: it reads, hashes, decodes, resizes, examines and writes;
 the peers read, decode and resize only, and their floor, the JPEG decoder alone at the fraction of the size that is
 needed, does not resize either. Writes figures/bench/data.csv (work, ours_seconds, peer, peer_seconds,
 ratio, required, n) and data.json (machine, versions). `ratio` is the peer's time over ours; for a training epoch it
@@ -32,10 +32,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from machine import machine, timed, versions  # noqa: E402
 
-from lib.datasets import read_index  # noqa: E402
-from lib.datasets.phantoms import draw_phantom, write_phantoms  # noqa: E402
-from lib.decoding import decode_towards, read_header  # noqa: E402
-from lib.preprocessing import load_images  # noqa: E402
+from lib.data import read_index  # noqa: E402
+from lib.data.decoding import decode_towards, read_header  # noqa: E402
+from lib.data.phantoms import draw_phantom, write_phantoms  # noqa: E402
+from lib.data.preprocessing import load_images  # noqa: E402
 
 SIZE = 224
 FLOOR = "the JPEG decoder alone"
@@ -131,7 +131,7 @@ def peak():  # of this program alone, in KiB
 bare = peak()
 begin = time.perf_counter()
 import numpy as np
-from lib.prepared import prepare
+from lib.data.prepared import prepare
 from lib.profile import Preprocessing, Split
 loaded = time.perf_counter()
 data = prepare("ham10000", sys.argv[1], Split(), Preprocessing(image_size=int(sys.argv[3])), sys.argv[2])
@@ -186,10 +186,10 @@ def epoch_rows(folder, repeats, n=1200, size=112):
     """One epoch of the quick profile's network from the cache, against the same on arrays in memory."""
     import keras
 
+    from lib.data.prepared import prepare
     from lib.models import build_classifier
-    from lib.prepared import prepare
+    from lib.models.training import Epoch
     from lib.profile import Preprocessing, Split, load_profile
-    from lib.training import Epoch
 
     quick = load_profile("quick")
     write_phantoms("ham10000", folder / "phantom", n, 160, 0)

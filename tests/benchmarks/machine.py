@@ -13,7 +13,7 @@ def timed(works, repeats):
     """Median seconds of functions, run in turn so that a busy machine is busy for all, after one warm-up.
 
     What a function returns is let go of when its clock has stopped: TensorFlow often sleeps before it lets go of a
-    dataset (see `lib.training.Epoch.feed`), which is not what is measured.
+    dataset (see `lib.models.training.Epoch.feed`), which is not what is measured.
     """
     seconds = {name: [] for name in works}
     for work in works.values():

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from machine import machine, versions  # noqa: E402
 
-from lib.claims import stem  # noqa: E402
+from lib.evaluation.claims import stem  # noqa: E402
 
 SETTINGS = {"sse41": "SSE41", "avx2": "AVX2", "best": "DEFAULT"}
 COLUMNS = ["claim", "dataset", "unit", "ours", "ci_low", "ci_high", "n", "verdict"]

@@ -28,8 +28,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from machine import machine, timed, versions  # noqa: E402
 
-from lib.cost import THROUGHPUT  # noqa: E402
 from lib.profile import load_profile  # noqa: E402
+from tools.cost import THROUGHPUT  # noqa: E402
 
 NETWORK = ["backbone", "width", "image_size"]
 CLASSES = 7

@@ -1,0 +1,1 @@
+"""What 00_explore computes, draws and asks for."""

@@ -1,0 +1,349 @@
+"""Figures of 05_why, from the tables of `lib.report.summary` and `conclusions` and the arrays of
+`lib.explain.measured`.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+from lib.explain.frequency import BANDS
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
+
+SOURCES = {
+    ("gradient", "none"): "input gradient",
+    ("pgd", "l2"): r"PGD, $L_2$",
+    ("pgd", "linf"): r"PGD, $L_\infty$",
+    ("fgsm", "linf"): "FGSM",
+    ("noise", "linf"): "random signs",
+}
+REGIONS = {
+    "lesion": "in the lesion",
+    "gradcam": "in Grad-CAM's top 20 %",
+    "attention": "in the attention map's top 20 %",
+}
+MAPS = {"gradcam": "Grad-CAM", "attention": "its own map"}
+MAP_MEASURES = {
+    "pointing": "pointing game: share of hits",
+    "iou": "IoU with the lesion",
+    "top20_overlap": "overlap with the clean map's top 20 %",
+    "correct": "predictions still right",
+}
+CURVES = {
+    "margin": "margin\n(logits)",
+    "slope": "slope of the margin\n(logits per gray level)",
+    "distance": "margin / slope\n(gray levels)",
+    "eigenvalue": "largest eigenvalue\n(nats per squared gray level)",
+}
+
+
+def examples(rows: list[dict]) -> Figure:
+    """Images with the lesion's outline and where the input gradient's energy lies, a row per image.
+
+    Each row: `title`, `image` (H, W, 3), `mask` bool (H, W) or None, `energy` {variant: (H, W)}. Energies are
+    blurred, and drawn from 0 to their 99th percentile.
+    """
+    variants = list(rows[0]["energy"])
+    columns = 1 + len(variants)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(1.55 * columns, 1.55 * len(rows) + 0.2), squeeze=False
+    )
+    for line, row in zip(axes, rows, strict=True):
+        line[0].imshow(row["image"].round().astype("uint8"))
+        for ax, variant in zip(line[1:], variants, strict=True):
+            energy = row["energy"][variant]
+            ax.imshow(energy, cmap="inferno", vmin=0, vmax=max(np.quantile(energy, 0.99), 1e-30))
+        for ax in line:
+            if row["mask"] is not None and row["mask"].any():
+                ax.contour(row["mask"], [0.5], colors="#56B4E9", linewidths=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(row["title"], fontsize=7)
+    for ax, title in zip(axes[0], ["image", *(f"{v}\ngradient" for v in variants)], strict=True):
+        ax.set_title(title, fontsize=7.5, loc="center")
+    return figure
+
+
+def density(table: pd.DataFrame, epsilon: float) -> Figure:
+    """How densely energy lies in each region, with 95 % intervals, a panel per region; perturbations at one
+    budget.
+    """
+    table = table[table["epsilon"].isin([0, epsilon])]
+    regions = [name for name in REGIONS if name in set(table["region"])]
+    figure, axes = plt.subplots(
+        1, len(regions), figsize=(WIDTH, 2.5), sharey=True, sharex=True, squeeze=False
+    )
+    for ax, region in zip(axes[0], regions, strict=True):
+        here = table[table["region"] == region]
+        variants = list(dict.fromkeys(here["variant"]))
+        ax.axvline(1, color="0.3", linewidth=0.8)
+        for i, variant in enumerate(variants):
+            rows = here[here["variant"] == variant].set_index(["attack", "norm"]).reindex(list(SOURCES))
+            y = np.arange(len(SOURCES)) + min(0.22, 0.8 / len(variants)) * (i - (len(variants) - 1) / 2)
+            _points(ax, rows["mean"], y, rows["ci_low"], rows["ci_high"], variant, label=variant)
+        ax.set(title=REGIONS[region], xlabel="density of energy (1 = even)")
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="y", visible=False)
+    axes[0, 0].set(yticks=range(len(SOURCES)), yticklabels=list(SOURCES.values()))
+    axes[0, 0].invert_yaxis()
+    return _legend(figure, axes[0])
+
+
+def _points(ax, x, y, low, high, variant, **options):
+    ax.errorbar(x, y, xerr=whiskers(x, low, high), fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
+                capsize=2, **options)  # fmt: skip
+
+
+def _legend(figure, axes, columns=5):
+    """What the panels show, once, above them."""
+    found = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(
+        found.values(),
+        found.keys(),
+        frameon=False,
+        loc="outside upper left",
+        ncols=min(len(found), columns),
+    )
+    return figure
+
+
+def maps(table: pd.DataFrame) -> Figure:
+    """How well maps point at the lesion and how far they move, against the budget: a panel per measure.
+
+    Solid and dashed: PGD in L-inf by variant; open markers: the attention block's own map; dotted: random
+    signs.
+    """
+    measures = [m for m in MAP_MEASURES if m in set(table["measure"])]
+    figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, 2.4), squeeze=False)
+    table = table[(table["norm"] != "l2") & (table["attack"] != "fgsm")]
+    for ax, measure in zip(axes[0], measures, strict=True):
+        here = table[table["measure"] == measure]
+        for (variant, kind), run in here.groupby(["variant", "map"], sort=False):
+            if measure == "correct" and kind != "gradcam":
+                continue
+            for attack, line in (("pgd", DASHES[variant]), ("noise", ":")):
+                part = run[run["attack"].isin(["clean", attack])].sort_values("epsilon")
+                x = np.arange(len(part))
+                face = "white" if kind == "attention" else COLOURS[variant]
+                name = f"{variant}, {MAPS[kind]}" if attack == "pgd" else "dotted: under random signs"
+                options = {"color": COLOURS[variant], "linewidth": 1.2 if attack == "pgd" else 0.9}
+                if attack == "pgd":
+                    ax.fill_between(
+                        x, part["ci_low"], part["ci_high"], color=COLOURS[variant], alpha=0.1, linewidth=0
+                    )
+                    options |= {"marker": MARKERS[variant], "markersize": 3.5, "markerfacecolor": face}
+                ax.plot(x, part["mean"], line, label=name, **options)
+                ax.set_xticks(x, [f"{e:g}" for e in part["epsilon"]])
+        if "chance" in here and here["chance"].notna().any():
+            ax.axhline(here["chance"].mean(), color="0.5", linewidth=0.8, linestyle=(0, (1, 1)))
+            ax.annotate("chance", (0, here["chance"].mean()), fontsize=6.5, color="0.35", va="bottom")
+        ax.set(ylim=(0, 1.02), title=MAP_MEASURES[measure].replace(": ", ":\n").replace(" the ", "\nthe ", 1),
+               xlabel=r"$\epsilon$ (1/255)")  # fmt: skip
+        ax.title.set_fontsize(7.5)
+    return _legend(figure, axes[0], columns=3)
+
+
+def planes(losses: dict[str, np.ndarray], radius: float) -> Figure:
+    """The mean loss on the plane through each image, a panel per variant, all on one colour scale."""
+    means = {variant: values.mean(axis=0) for variant, values in losses.items()}
+    top = max(mean.max() for mean in means.values())
+    across = min(len(means), 3)
+    down = -(-len(means) // across)
+    size = min(2.3 * across + 0.9, WIDTH), 0.3 + 2.2 * down
+    figure, axes = plt.subplots(down, across, figsize=size, sharex=True, sharey=True, squeeze=False)
+    levels = [level for level in (0.03, 0.1, 0.3, 1, 3, 10, 30) if level < top]
+    for ax in axes.flat[len(means) :]:
+        ax.set_axis_off()
+    for ax, (variant, mean) in zip(axes.flat, means.items(), strict=False):
+        steps = np.linspace(-radius, radius, len(mean))
+        image = ax.imshow(mean, origin="lower", extent=(-radius, radius) * 2, cmap="cividis", vmin=0, vmax=top,
+                          interpolation="bilinear")  # fmt: skip
+        lines = ax.contour(steps, steps, mean, levels=levels, colors="white", linewidths=0.6)
+        ax.clabel(lines, fmt="%.2g", fontsize=6)
+        ax.plot(0, 0, "o", color="white", markersize=3)
+        ax.set_title(variant)
+        ax.grid(visible=False)
+    figure.supxlabel("along random signs (1/255)", fontsize=plt.rcParams["axes.labelsize"])
+    figure.supylabel("along the adversarial direction (1/255)", fontsize=plt.rcParams["axes.labelsize"])
+    figure.colorbar(image, ax=axes, label="cross-entropy (nats)", shrink=0.85)
+    return figure
+
+
+def distributions(table: pd.DataFrame) -> Figure:
+    """Empirical distributions of margin, slope, their quotient and curvature over the images; `table` of
+    `loss_surface`.
+    """
+    figure, axes = plt.subplots(1, len(CURVES), figsize=(WIDTH, 2.2), sharey=True)
+    for ax, (column, title) in zip(axes, CURVES.items(), strict=True):
+        for (variant, _), run in table.groupby(["variant", "seed"], sort=False):
+            values = np.sort(run[column].to_numpy(float))
+            y = np.arange(1, len(values) + 1) / len(values)
+            ax.step(values, y, where="post", color=COLOURS[variant], linestyle=DASHES[variant], label=variant)
+        if column == "eigenvalue":
+            positive = table.loc[table[column] > 0, column]
+            ax.set_xscale("log")
+            ax.set_xlim(max(positive.min(), positive.quantile(0.9) * 1e-7) / 2, positive.max() * 2)
+        elif column == "margin":
+            ax.axvline(0, color="0.3", linewidth=0.8)
+        ax.set_xlabel(title)
+    axes[0].set_ylabel("share of the images")
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    return _legend(figure, axes)
+
+
+def frequency(accuracy: pd.DataFrame, spectra: pd.DataFrame, epsilon: float) -> Figure:
+    """Spectra (energy by frequency, relative to random signs) and accuracy under low- and high-pass filtered PGD at one
+    budget.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.4))
+    centres = (BANDS[:-1] + BANDS[1:]) / 2
+    white = spectra[spectra["source"] == "noise"].groupby("band")["mean"].mean().to_numpy()
+    for (variant, source), run in spectra.groupby(["variant", "source"], sort=False):
+        if source == "noise" or (source == "pgd" and not np.isclose(run["epsilon"], epsilon).any()):
+            continue
+        run = run[run["epsilon"].isin([0, epsilon])].sort_values("band")
+        line = DASHES[variant]
+        fill = COLOURS[variant] if source == "pgd" else "white"
+        ax = axes[0]
+        ax.plot(centres, run["mean"] / white, line, marker=MARKERS[variant], markersize=3.5, markerfacecolor=fill,
+                color=COLOURS[variant], linewidth=1.1,
+                label=f"{variant}, {'PGD' if source == 'pgd' else 'gradient'}")  # fmt: skip
+        ax.fill_between(
+            centres,
+            run["ci_low"] / white,
+            run["ci_high"] / white,
+            color=COLOURS[variant],
+            alpha=0.12,
+            linewidth=0,
+        )
+    axes[0].axhline(1, color="0.4", linestyle=":", linewidth=0.9, label="random signs")
+    axes[0].set(
+        xlabel="frequency (cycles per pixel)",
+        ylabel="energy (1 = as in random signs)",
+        title="spectrum",
+        ylim=(0, None),
+    )
+    here = accuracy[np.isclose(accuracy["epsilon"], epsilon) & (accuracy["source"] == "pgd")]
+    clean = accuracy[accuracy["source"] == "clean"].set_index("variant")["accuracy"]
+    for ax, keep, title in (
+        (axes[1], "low", "only below the cutoff"),
+        (axes[2], "high", "only above the cutoff"),
+    ):
+        for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
+            part, whole = run[run["keep"] == keep].sort_values("cutoff"), run[run["keep"] == "all"].iloc[0]
+            x = np.arange(len(part)) + 0.08 * (i - 0.5)
+            error = whiskers(part["accuracy"], part["ci_low"], part["ci_high"])
+            ax.errorbar(x, part["accuracy"], yerr=error, fmt=MARKERS[variant], linestyle=DASHES[variant], markersize=4,
+                        capsize=2, color=COLOURS[variant])  # fmt: skip
+            ax.axhline(whole["accuracy"], color=COLOURS[variant], linewidth=0.8, alpha=0.7)
+            ax.axhline(clean[variant], color=COLOURS[variant], linewidth=0.8, linestyle=":")
+        ax.set(title=title, ylim=(-0.02, 1.02), xlabel="cutoff (cycles per pixel)")
+        ax.set_xticks(range(len(part)), [f"{c:g}" for c in part["cutoff"]])
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[1].set_ylabel("accuracy")
+    return _legend(figure, axes[:1])
+
+
+def sanity(table: pd.DataFrame) -> Figure:
+    """Rank correlation of a map with itself after randomising weights, and with other methods' maps."""
+    others = ["Grad-CAM++", "Score-CAM"]
+    steps = [s for s in dict.fromkeys(table["against"]) if s not in others]
+    if "attention block" in steps:  # seen first in a variant that has one, but it follows the logits
+        steps = ["logits", "attention block", *(s for s in steps if s not in ("logits", "attention block"))]
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.5), sharey=True, width_ratios=[2, 1])
+    groups = list(table.groupby(["variant", "map"], sort=False))
+    for i, ((variant, kind), run) in enumerate(groups):
+        for ax, names in zip(axes, (steps, others), strict=True):
+            part = run.set_index("against").reindex([name for name in names if name in set(run["against"])])
+            if part.empty:
+                continue
+            x = np.array([names.index(name) for name in part.index]) + 0.1 * (i - (len(groups) - 1) / 2)
+            error = whiskers(part["mean"], part["ci_low"], part["ci_high"])
+            ax.errorbar(x, part["mean"], yerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
+                        capsize=2, markerfacecolor="white" if kind == "attention" else None,
+                        linestyle=DASHES[variant] if ax is axes[0] else "none", linewidth=0.9,
+                        label=f"{variant}, {MAPS[kind]}")  # fmt: skip
+    for ax, names, title in zip(axes, (steps, others), ("randomised down to", "another method"), strict=True):
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        ax.set(title=title, xlim=(-0.5, len(names) - 0.5), ylim=(-1.05, 1.05))
+        ax.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=7)
+    axes[0].set_ylabel("rank correlation\nwith the model's own map")
+    return _legend(figure, axes)
+
+
+def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Attention over each other variant: margin, slope and what follows from them; 1 is no change. A panel
+    per data set, a marker per training run.
+    """
+    measures, datasets, others = (
+        list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against")
+    )
+    runs = sorted(set(zip(table["against"], table["seed"], strict=True)),
+                  key=lambda run: (others.index(run[0]), run[1]))  # fmt: skip
+    size = (WIDTH * (1 if len(datasets) > 1 else 0.75), 0.9 + max(0.27, 0.07 * len(runs)) * len(measures))
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        ax.axvline(1, color="0.3", linewidth=0.8)
+        here = table[table["dataset"] == dataset].set_index(["against", "seed", "measure"])
+        for i, (variant, seed) in enumerate(runs):
+            run = here.reindex([(variant, seed, measure) for measure in measures])
+            y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
+            _points(
+                ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}"
+            )
+        ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")
+        _ratio_axis(ax)
+        ax.grid(axis="y", visible=False)
+    if len(runs) > len(others):
+        axes[0, 0].errorbar([], [], fmt=" ", label="one marker per training run")  # words alone
+    names = [measure.replace(", ", ",\n") for measure in measures]
+    axes[0, 0].set(yticks=range(len(measures)), yticklabels=names, ylim=(len(measures) - 0.5, -0.5))
+    return _legend(figure, axes[0], columns=3 if len(datasets) > 1 else 2)
+
+
+def _ratio_axis(ax):
+    """A log axis from a half to twofold at least; where it is long, ticks at powers of ten only."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    low, high = min(low, 0.45), max(high, 2.2)
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Attention minus each other variant in points of robust accuracy, with paired 95 % intervals, a group
+    per data set. Of several training runs a dot each; of one an open marker, as its interval is over images alone.
+    """
+    same = table["n"].min() == table["n"].max()
+    runs = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
+    if not same:
+        runs += ", n = " + table["n"].astype(str)
+    names = [
+        f"{titles[dataset]}, against {other} ({said})"
+        for dataset, other, said in zip(table["dataset"], table["against"], runs, strict=True)
+    ]
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.25 * len(table)))
+    ax.axvline(0, color="0.3", linewidth=0.8)
+    for y, (_, row) in enumerate(table.iterrows()):
+        one = {"markerfacecolor": "white", "elinewidth": 0.8} if row["seeds"] == 1 else {}
+        _points(ax, [row["difference"]], [y], [row["ci_low"]], [row["ci_high"]], row["against"], **one)
+        if not one:
+            changes = [float(change) for change in row["by_run"].split()]
+            ax.plot(changes, [y] * len(changes), "o", color="0.2", markersize=2, alpha=0.8, zorder=3)
+    ax.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(len(names) - 0.5, -0.5),
+        xlabel="attention minus the other\n(points of robust accuracy"
+        + (f"; n = {table['n'].max()} images)" if same else ")"),
+    )
+    ax.grid(axis="y", visible=False)
+    return figure

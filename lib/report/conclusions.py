@@ -1,0 +1,277 @@
+"""What the measures of 05_why add up to: attribution of the difference, and sentences that the numbers carry.
+
+A sentence says that something changed only where the 95 % interval of the paired comparison excludes no
+change, and "no difference seen" otherwise.
+"""
+
+import pandas as pd
+
+from lib.evaluation.claims import PAIR, under
+from lib.evaluation.statistics import holm, paired_difference
+from lib.report import summary
+from lib.report.summary import MEASURES, paired, typical
+
+ISOLATES = {
+    "baseline": "the whole attentive head",
+    "pooling": "attention, against the features themselves in its place",
+    "frozen": "attention, against the same block with gamma held at 0",
+    "attention-no-dropout": "the dropout",
+    "attention-reference": "the formula, against the reference code's arithmetic",
+}
+"""What the difference between attention and each other variant is due to."""
+
+
+def attribution(
+    outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive=None, label: str = ""
+) -> pd.DataFrame:
+    """What the difference is due to: attention minus every other variant under the headline attack.
+
+    Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
+    data set and other variant: dataset, against, isolates, epsilons, n, seeds, attention, other, difference,
+    ci_low, ci_high (points, paired 95 % interval over images, and seeds where both variants have several),
+    p_value (McNemar's, by the share of budgets survived; NaN with several training runs), by_run (the difference in
+    each training run, points), p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
+    """
+    here = under(outcomes, *headline)
+    rows = []
+    for dataset, part in here.groupby("dataset", sort=False):
+        epsilons = typical(part[part["variant"] == "baseline"])
+        part = part[part["epsilon"].isin(epsilons)]
+        for variant in dict.fromkeys(part["variant"]):
+            if variant == "attention":
+                continue
+            other, attention = paired(part, variant, "attention")
+            change = paired_difference(other, attention)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "against": variant,
+                    "isolates": ISOLATES.get(variant, "soft attention, against another kind of attention"),
+                    "epsilons": " ".join(f"{e:g}" for e in epsilons),
+                    "n": change.images,
+                    "seeds": change.seeds,
+                    "attention": attention.mean(),
+                    "other": other.mean(),
+                    "difference": 100 * change.difference,
+                    "ci_low": 100 * change.low,
+                    "ci_high": 100 * change.high,
+                    "p_value": change.p_value,
+                    "by_run": " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1)),
+                }
+            )
+    columns = [
+        "dataset",
+        "against",
+        "isolates",
+        "epsilons",
+        "n",
+        "seeds",
+        "attention",
+        "other",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "by_run",
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_holm"] = holm(table["p_value"])
+    table["conclusion"] = [
+        concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()
+    ]
+    return table
+
+
+def single_runs(row) -> str:
+    """The differences in the training runs of a row of `attribution`, as text."""
+    return row["by_run"].replace(" ", ", ")
+
+
+def concluded(row, off: str | None = None, label: str = "") -> str:
+    """The sentence of one row of `attribution`: its rule.
+
+    "raises" or "lowers" where the 95 % interval lies above or below 0, "no difference seen" where it holds 0.
+    With one training run, "higher" or "lower in this pair of networks": two runs of one network may differ as
+    much. "Not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
+    """
+    data = f" ({label})" if label else ""
+    several = row["seeds"] > 1
+    runs = f"{row['seeds']} training runs ({single_runs(row)})" if several else "one training run"
+    one = f"{PAIR}, which another training run may not repeat"
+    words = (
+        ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
+    )
+    verdict = summary.direction(row, 0, *words)
+    if off:
+        verdict += f"; not to be attributed to attention, whose branch is off in {off}"
+    return (
+        f"{row['dataset']}{data}, attention minus {row['against']} ({row['isolates']}): {row['difference']:+.1f} "
+        f"points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}, {runs}: {verdict}."
+    )
+
+
+def findings(
+    attributed: pd.DataFrame,
+    ratios: pd.DataFrame,
+    dense: pd.DataFrame,
+    dense_ratios: pd.DataFrame,
+    titles: dict[str, str],
+    inactive=None,
+) -> pd.DataFrame:
+    """Three sentences on what attention changes against the baseline: columns topic and sentence.
+
+    Robustness (from `attribution`), its mechanism (`surface_ratios`: does the distance margin / slope change,
+    and which of the two changed it) and the place (`density` and `density_ratios` of the input gradient in
+    the lesion). `titles`: data sets as they are to be named. Mechanism and place are measured in each training
+    run by itself: with several, all are given, and a change is said only where it is seen in every run.
+    `inactive`: data sets on which the attention branch is off.
+    """
+
+    def numbers(rows, value="ratio", digits=2):
+        return ", ".join(
+            f"{row[value]:.{digits}f} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
+            for _, row in rows.iterrows()
+        )
+
+    robust, mechanism, place = [], [], []
+    for dataset, title in titles.items():
+        title += " (attention branch off)" if dataset in (inactive or {}) else ""
+        rows = attributed[(attributed["dataset"] == dataset) & (attributed["against"] == "baseline")]
+        if len(rows):
+            row = rows.iloc[0]
+            sign = "+" if row["difference"] > 0 else ""
+            one = "" if row["seeds"] > 1 else f" {PAIR}"
+            verdict = summary.direction(row, 0, f"higher{one}", f"lower{one}")
+            runs = f", training runs {single_runs(row)}" if row["seeds"] > 1 else ""
+            robust.append(
+                f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}{runs}: {verdict}"
+            )
+        here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
+        if len(here):
+            distance, margin, slope = (
+                here[here["measure"] == MEASURES[name][0]] for name in ("distance", "margin", "slope")
+            )
+            mechanism.append(
+                f"{title} {numbers(distance)}, n = {', '.join(map(str, distance['n']))}: "
+                f"{_of_one(_mechanism(distance, margin, slope), distance)}"
+                if distance["n"].all()
+                else f"{title} not measured, no image here is classified correctly by both"
+            )
+        change = dense_ratios[
+            (
+                dense_ratios[["dataset", "against", "region", "attack"]]
+                == [dataset, "baseline", "lesion", "gradient"]
+            ).all(axis=1)
+        ]
+        if len(change):
+            gradient = dense[
+                (dense["dataset"] == dataset)
+                & (dense["region"] == "lesion")
+                & (dense["attack"] == "gradient")
+            ]
+            mean = gradient[gradient["seed"].isin(change["seed"])].groupby("variant")["mean"].mean()
+            shares = f"{mean['attention']:.2f} against {mean['baseline']:.2f} times"
+            verdict = _in_every_run(change, 1, "denser in the lesion", "less dense in the lesion")
+            verdict = _of_one(verdict, change)
+            place.append(f"{title} {shares}, ratio {numbers(change)}, n = {change['n'].min()}: {verdict}")
+    sentences = {
+        "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
+        + "; ".join(robust),
+        "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope, "
+        "each by itself in `why_ratios`), image by image: " + "; ".join(mechanism),
+    }
+    if place:
+        sentences["place"] = (
+            "Energy of the input gradient in the lesion, relative to an even spread, for attention and baseline: "
+            + "; ".join(place)
+        )
+    else:
+        sentences["place"] = (
+            "Where the lesion is hit was not measured: these images came without lesion masks"
+        )
+    return pd.DataFrame(
+        [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
+    )
+
+
+def _of_one(verdict, rows):
+    """A verdict of change, said of this pair of networks if there is one training run only."""
+    return verdict if len(rows) > 1 or verdict.startswith("no ") else f"{verdict}, {PAIR}"
+
+
+def _in_every_run(rows, nothing, more, less):
+    """`summary.direction`, if it is the same in every training run."""
+    said = [summary.direction(row, nothing, more, less) for _, row in rows.iterrows()]
+    if len(set(said)) == 1:
+        return said[0]
+    some = " and ".join(f"{word} in {said.count(word)}" for word in (more, less) if word in said)
+    verdict = f"{some} of {len(said)} training runs"
+    return f"training runs contradict each other, {verdict}" if {more, less} <= set(said) else verdict
+
+
+def _mechanism(distance, margin, slope):
+    """Which of margin and slope moved the distance, by their intervals in every run."""
+    moved = _in_every_run(distance, 1, "farther", "nearer")
+    if moved not in ("farther", "nearer"):
+        return moved
+    wanted = ("larger", "flatter") if moved == "farther" else ("smaller", "steeper")
+    causes = []
+    if _in_every_run(margin, 1, "larger", "smaller") == wanted[0]:
+        causes.append(f"by a {wanted[0]} margin")
+    if _in_every_run(slope, 1, "steeper", "flatter") == wanted[1]:
+        causes.append(f"by a {wanted[1]} slope")
+    return f"{moved}, " + (" and ".join(causes) or "by neither of the two alone")
+
+
+def everything(
+    where: pd.DataFrame,
+    surfaces: pd.DataFrame,
+    equal: pd.DataFrame,
+    frequencies: pd.DataFrame,
+    soundness: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    *,
+    headline: tuple[str, str, str],
+    inactive=None,
+    label: str = "",
+    titles: dict[str, str],
+) -> dict[str, tuple[pd.DataFrame, str]]:
+    """All tables of 05_why over several data sets and seeds, by file name, with their titles.
+
+    The first five are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
+    to `attribution` and `findings`.
+    """
+    attributed = attribution(outcomes, headline, inactive, label)
+    ratios, dense, dense_ratios = (
+        summary.surface_ratios(surfaces),
+        summary.density(where),
+        summary.density_ratios(where),
+    )
+    found = {
+        "density": (dense, "Energy in a region relative to an even spread"),
+        "density_ratios": (dense_ratios, "The same, attention over each other variant, image by image"),
+        "maps": (summary.maps(where), "Maps against the lesion and against the clean map"),
+        "first_to_move": (summary.first_to_move(where), "Whether the map moves before the prediction falls"),
+        "surface": (summary.surface(surfaces), "Margin, slope and curvature of the loss"),
+        "ratios": (ratios, "Margin, slope and curvature, attention over each other variant, image by image"),
+        "matched": (
+            summary.matched(equal),
+            "Robust accuracy minus the baseline's, as it is and at equal confidence",
+        ),
+        "frequency": (summary.frequency(frequencies), "Accuracy under filtered perturbations"),
+        "spectra": (summary.spectra(frequencies), "Energy of perturbations by frequency"),
+        "sanity": (
+            summary.sanity(soundness),
+            "Rank correlation with the map of randomised models and of other methods",
+        ),
+        "attribution": (attributed, "Attention minus each other variant in points of robust accuracy"),
+        "findings": (
+            findings(attributed, ratios, dense, dense_ratios, titles, inactive),
+            "What attention changes",
+        ),
+    }
+    return {
+        f"why_{name}": (table, title if name == "findings" else f"{title}, with 95 % intervals")
+        for name, (table, title) in found.items()
+        if len(table)
+    }

@@ -1,0 +1,315 @@
+"""Figures of curves: robust accuracy against the budget, and training against the epoch."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+
+from lib.attacks import AutoAttack
+from lib.profile import Attack
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, count, narrow, whiskers
+
+ATTACK_TITLES = {
+    "fgsm": "FGSM",
+    "bim": "BIM",
+    "mi_fgsm": "MI-FGSM",
+    "pgd": "PGD",
+    "apgd_ce": "APGD",
+    "apgd_dlr": "APGD (DLR)",
+    "apgd_t": "APGD (targeted)",
+    "fab_t": "FAB",
+    "square": "Square",
+    "cw": "Carlini-Wagner",
+    "autoattack": "AutoAttack",
+}
+NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
+BUDGETS = {
+    "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
+    "l2": "$\\epsilon$, length of change\n(gray levels, 1/255)",
+}
+# For a value above the panel; a triangle would be a variant's marker.
+ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
+
+
+def attack_in_full(attack: Attack) -> str:
+    """An attack's name with the numbers that the profile gives it, such as `PGD (20 steps)`; of an AutoAttack that is
+    cut short also the published ones.
+    """
+    published = AutoAttack() if attack.attack == "autoattack" else None
+
+    def said(name, value):
+        whole = getattr(published, name, None)
+        most = "at most " if name == "target_classes" else ""  # as many as there are wrong classes
+        return f"{value}{f' of {most}{whole}' if whole else ''} {name.replace('_', ' ')}"
+
+    numbers = ", ".join(said(name, value) for name, value in attack.parameters.items())
+    return ATTACK_TITLES.get(attack.attack, attack.attack) + (f" ({numbers})" if numbers else "")
+
+
+def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Robust accuracy against epsilon with 95 % bands, a panel per attack; several data sets, a row for each.
+
+    `table` as from `lib.report.tables.over_seeds` or, to draw every training run, `robust_accuracy`.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    keys = ["attack", "norm", "through"]
+    attacks = list(dict.fromkeys(zip(*(table[key] for key in keys), strict=True)))
+    panels = [(dataset, *attack) for dataset in datasets for attack in attacks]
+    columns = len(attacks) if len(datasets) > 1 else -(-len(attacks) // -(-len(attacks) // 4))
+    figure, axes = _grid(panels, columns, min(max(WIDTH * columns / 4, 3.2), WIDTH))
+    for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        here = table[(table[["dataset", *keys]] == list(panel)).all(axis="columns")]
+        dataset, attack, norm, through = panel
+        runs = ["variant", "seed"] if "seed" in here else ["variant"]
+        for (variant, *_), run in here.groupby(runs, sort=False):
+            _curve(ax, run, variant)
+        if place < columns or len(datasets) == 1:
+            name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
+            ax.set_title(name + (", softmax" if through == "softmax" else ""))
+        if place % columns == 0:
+            ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy")
+        _corner(ax, count(here))
+    axes[0].set_ylim(0, 1)
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    return _with_legend(figure, axes, inside=len(panels) > 2)  # few panels are narrow, and no corner is free
+
+
+def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """What an attack misses through the softmax: robust accuracy there minus that through the logits, in points.
+
+    `table` as from `claims.softmax_gap`; a panel per attack, a column per data set if several. Budgets stand at equal
+    steps and variants a little beside one another, so that equal ones are all seen.
+    """
+    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], strict=True)))
+    datasets, variants = (list(dict.fromkeys(table[key])) for key in ("dataset", "variant"))
+    panels = [(dataset, *attack) for attack in attacks for dataset in datasets]
+    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 3)
+    # Room for a label at each budget, and for every variant beside it.
+    width = min(max(WIDTH * columns / 3, 0.9 * len(variants), 3.6), WIDTH)
+    figure, axes = _grid(panels, columns, width)
+    for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        budgets = sorted(set(here["epsilon"]))
+        for variant, run in here.groupby("variant", sort=False):
+            x = run["epsilon"].map(budgets.index)
+            x += 0.6 / len(variants) * (variants.index(variant) - (len(variants) - 1) / 2)
+            error = 100 * whiskers(run["difference"], run["ci_low"], run["ci_high"])
+            ax.errorbar(x, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
+                        color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
+        _equal_steps(ax, budgets)
+        if columns > 3:
+            ax.tick_params(axis="x", rotation=90)
+        name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
+        ax.set_title(f"{narrow(titles[panel[0]])}\n{name}" if len(datasets) > 1 else name)
+        if place % columns == 0:
+            ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
+        _corner(ax, count(here))
+    reach = 100 * table[["ci_low", "ci_high"]].abs().to_numpy().max()
+    axes[0].set_ylim(-1.5 * max(reach, 10), 1.15 * max(reach, 10))  # room for n below
+    return _with_legend(figure, axes, inside=False)
+
+
+def relative_change(
+    table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack
+) -> Figure:
+    """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
+
+    `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
+    change in percent stands above each point of a typical budget; at extreme ones it is a ratio of few images.
+    `each`: what `attack` left in each training run, as from `tables.robust_accuracy`; of several a small dot for each.
+    """
+    each = each.pivot_table(
+        index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy"
+    )
+    each = 100 * (each["attention"] - each["baseline"])
+    datasets = list(dict.fromkeys(table["dataset"]))
+    size = (WIDTH, max(1.55 * len(datasets) + 0.5, 2.6))
+    figure, axes = plt.subplots(len(datasets), 1, figsize=size, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes[:, 0], datasets, strict=True):
+        here = table[table["dataset"] == dataset].reset_index(drop=True)
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        for regime, face in (("typical", COLOURS["attention"]), ("extreme", "white")):
+            part = here[here["regime"] == regime]
+            error = 100 * whiskers(part["difference"], part["ci_low"], part["ci_high"])
+            ax.errorbar(part.index, 100 * part["difference"], yerr=error, fmt="s", markersize=4, capsize=2,
+                        color=COLOURS["attention"], markerfacecolor=face, label=f"{regime} budget")  # fmt: skip
+        if each.shape[1] > 1:
+            runs = each.loc[dataset].loc[here["epsilon"]].to_numpy()
+            x = np.repeat(here.index + 0.13, each.shape[1])
+            ax.plot(x, runs.ravel(), "o", color="0.2", markersize=2, alpha=0.8, label="a training run")
+        above = ax.get_xaxis_transform()
+        for i, percent in here["percent"].items():
+            words = "\N{EN DASH}"
+            if here["regime"][i] == "typical":
+                words = f"{percent:+.0f} %".replace("-", "\N{MINUS SIGN}")
+            ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
+        ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
+        _equal_steps(ax, here["epsilon"])
+        ax.set_title(f"{titles[dataset]}, {count(here)}", pad=13)
+    axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
+    figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
+    # In the line of the title, above the relative changes.
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
+    return figure
+
+
+def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Loss and accuracy per epoch on training (thin) and validation data (thick).
+
+    A column per data set with its variants in one panel; more than two variants get a column each and the data sets
+    rows. A marker stands at each run's lowest validation loss. Losses far above the others are drawn as an
+    arrow at the upper edge.
+    """
+    datasets, variants = (list(dict.fromkeys(histories[key])) for key in ("dataset", "variant"))
+    apart = len(variants) > 2
+    cells = [[[d, v] for v in variants] for d in datasets] if apart else [[[d] for d in datasets]]
+    keys = ["dataset", "variant"][: len(cells[0][0])]
+    size = (
+        min(WIDTH, max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6)),
+        3.2 * len(cells) + (0.6 if apart else 0.7),
+    )
+    figure, axes = plt.subplots(
+        2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
+    )
+    beyond = False
+    for block, line in enumerate(cells):
+        for column, wanted in enumerate(line):
+            here = histories[(histories[keys] == wanted).all(axis="columns")]
+            for measure, ax in zip(
+                ("loss", "accuracy"), axes[2 * block : 2 * block + 2, column], strict=True
+            ):
+                _history(ax, here, measure)
+        losses = histories[histories["dataset"].isin(cell[0] for cell in line)][
+            ["loss", "val_loss"]
+        ].to_numpy()
+        beyond |= _limit(axes[2 * block], 1.5 * np.nanquantile(losses, 0.95))
+        axes[2 * block + 1, 0].set_ylim(0, 1)
+        axes[2 * block + 1, 0].yaxis.set_major_formatter(PercentFormatter(1))
+        name = f"{titles[line[0][0]]}\n" if apart else ""
+        axes[2 * block, 0].set_ylabel(f"{name}cross-entropy" if apart else "cross-entropy (nats)")
+        axes[2 * block + 1, 0].set_ylabel("accuracy")
+    for ax, (dataset, *variant) in zip(axes[0], cells[0], strict=True):
+        name = variant[0].replace("-", "-\n", 1) if apart else titles[dataset]
+        ax.set_title(name, pad=9)  # above the arrows
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants if not apart]
+    entries += [{"linewidth": 0.7, "label": "training"}, {"linewidth": 1.7, "label": "validation"},
+                {"linestyle": "", "marker": "o", "markersize": 4.5, "label": "lowest validation loss"}]  # fmt: skip
+    entries += [ARROW | {"label": "loss above the panel"}] if beyond else []
+    handles = [Line2D([], [], **({"color": "0.3"} | entry)) for entry in entries]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2 if size[0] < 5 else 6, frameon=False)
+    return figure
+
+
+def gamma_by_step(table: pd.DataFrame) -> Figure:
+    """Gamma of the soft-attention block against the training step, a line per training run; below 0 the branch is off.
+
+    `table` as from `lib.study.Study.gamma`.
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.7, 2.5))
+    styles = [{"color": COLOURS["attention"]}, {"color": "0.35", "linestyle": (0, (4, 2))}]
+    for style, (setting, runs) in zip(styles, table.groupby("setting", sort=False), strict=False):
+        for _, run in runs.groupby("seed"):
+            (line,) = ax.plot(run["step"], run["gamma"], **style, linewidth=1)
+        n = runs["seed"].nunique()
+        line.set_label(f"{setting} ({n} training run{'s' if n > 1 else ''})")
+    low, high = min(0, table["gamma"].min()), max(0, table["gamma"].max())
+    margin = 0.15 * max(high - low, 1e-3)
+    ax.set_ylim(low - margin, high + margin)
+    ax.axhspan(low - margin, 0, color="0.9", zorder=0)
+    ax.axhline(0, color="0.3", linewidth=0.8)
+    ax.text(0.99, 0.02, "attention branch off", transform=ax.transAxes, ha="right", va="bottom", fontsize=7)
+    ax.set_xlim(0, table["step"].max())
+    ax.set_xlabel("training step (batch)")
+    ax.set_ylabel(r"$\gamma$")
+    figure.legend(loc="outside upper left", ncols=1, frameon=False)
+    return figure
+
+
+def _history(ax, runs, measure):
+    """The curves of one measure, a pair of lines per training run; thinner where there are many."""
+    scale = 1 if runs["seed"].min() == runs["seed"].max() else 0.7
+    for (variant, _), run in runs.groupby(["variant", "seed"], sort=False):
+        style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
+        ax.plot(run["epoch"], run[measure], **style, linewidth=0.7 * scale)
+        ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=1.7 * scale)
+        best = run.loc[run["val_loss"].idxmin()]
+        ax.plot(
+            best["epoch"], best[f"val_{measure}"], MARKERS[variant], color=COLOURS[variant], markersize=4.5
+        )
+
+
+def _limit(axes, top):
+    """Ends the axes at `top` at most, with an arrow for every point above; says whether there are any."""
+    axes[0].set_ylim(0, min(top, axes[0].get_ylim()[1]))
+    beyond = False
+    for ax in axes:
+        for line in list(ax.lines):
+            x, y = (np.asarray(values, float) for values in line.get_data())
+            if (above := x[y > top]).size:  # an empty line has a place in the layout: the figure's corner
+                ax.plot(above, np.full(len(above), top), **ARROW, color=line.get_color(), clip_on=False)
+                beyond = True
+    return beyond
+
+
+def _grid(panels, columns, width):
+    """A figure with these panels (their third entry is the norm); axes that are left over are gone."""
+    rows = -(-len(panels) // columns)
+    size = (width, 1.75 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    norms = [panel[2] for panel in panels]
+    for ax, norm, below in zip(axes.flat, norms, norms[columns:] + [None] * columns, strict=False):
+        if norm != below:
+            ax.set_xlabel(BUDGETS[norm])
+    return figure, list(axes.flat[: len(panels)])
+
+
+def _with_legend(figure, axes, inside=True):
+    handles, labels = axes[0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    if inside and len(unique) < 3:  # beside the curves, in the corner that they leave free
+        axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
+                       borderpad=0.2, handlelength=1.6)  # fmt: skip
+    else:
+        columns = min(len(unique), int(figure.get_figwidth() / 1.2))
+        figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=columns)
+    return figure
+
+
+def _corner(ax, words):
+    ax.text(0.03, 0.03, words, transform=ax.transAxes, fontsize=7, ha="left", va="bottom")
+
+
+def _curve(ax, run, variant):
+    """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
+    run = run.sort_values("epsilon")
+    clean = run.loc[run["epsilon"] > 0, "epsilon"].min() / 3
+    x = run["epsilon"].replace(0, clean)
+    ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
+    ax.plot(x, run["robust_accuracy"], DASHES[variant], marker=MARKERS[variant], color=COLOURS[variant],
+            markersize=3.2, linewidth=1.3, label=variant, clip_on=False, zorder=3)  # fmt: skip
+    _budget_axis(ax, run["epsilon"], clean)
+
+
+def _budget_axis(ax, epsilons, clean):
+    """A log axis with 0 at `clean`, and ticks at the powers of ten and the largest budget."""
+    smallest, largest = epsilons[epsilons > 0].min(), epsilons.max()
+    powers = 10.0 ** np.arange(np.ceil(np.log10(smallest)), np.floor(np.log10(largest)) + 1)
+    ticks = [*powers[powers < largest / 3], largest]  # nearer powers would overprint the largest budget
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks([clean, *ticks], ["0", *(f"{t:g}" for t in ticks)])
+
+
+def _equal_steps(ax, epsilons):
+    """Budgets at equal steps, whatever lies between them: each has its label, and room beside it."""
+    ax.set_xticks(range(len(epsilons)), [f"{e:g}" for e in epsilons])
+    ax.set_xlim(-0.5, len(epsilons) - 0.5)

@@ -1,0 +1,259 @@
+"""The per-image measures of 05_why as tables with n and 95 % intervals: data frames in, data frames out."""
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation.claims import TYPICAL
+from lib.evaluation.statistics import mean_interval, paired_difference, proportion
+
+RUN = ["dataset", "variant", "seed"]
+MEASURES = {
+    "margin": ("margin", "logits"),
+    "slope": ("slope of the margin", "logits per gray level"),
+    "distance": ("margin / slope", "gray levels"),
+    "slope_by_attack": ("slope along an attack", "logits per gray level"),
+    "gradient_l2": ("gradient of the loss, L2", "nats per gray level"),
+    "eigenvalue": ("largest eigenvalue", "nats per squared gray level"),
+    "eigenvalue_matched": ("largest eigenvalue, equal confidence", "nats per squared gray level"),
+    "confidence": ("confidence", "probability"),
+}
+"""Columns of `measured.loss_surface`: title and unit."""
+
+SHARES = ("correct", "pointing")
+"""Columns whose values are 0 or 1 (`pointing` is in between where several pixels are the highest)."""
+
+RATIOS = ("margin", "slope", "distance", "slope_by_attack", "eigenvalue", "eigenvalue_matched")
+
+
+def _interval_rows(table, keys, values):
+    """One row per group: the keys, n, mean, ci_low, ci_high, undefined of a column; of a share Wilson's interval."""
+    rows = []
+    for key, group in table.groupby(keys, sort=False, dropna=False):
+        numbers = np.round(group[values].to_numpy(float), 12)  # a map equals itself but for rounding
+        known = numbers[~np.isnan(numbers)]
+        if values in SHARES and known.size and np.isin(known, (0, 1)).all():
+            rows.append((*key, known.size, *proportion(known.astype(bool)), numbers.size - known.size))
+        else:
+            m = mean_interval(numbers)
+            rows.append((*key, m.n, m.mean, m.low, m.high, m.undefined))
+    return pd.DataFrame(rows, columns=[*keys, "n", "mean", "ci_low", "ci_high", "undefined"])
+
+
+def density(where: pd.DataFrame) -> pd.DataFrame:
+    """How densely energy lies in a region: its share there by the region's share of the area, 1 if it is
+    spread evenly.
+
+    `where` as from `measured.where_it_is_hit`. One row per run, region (lesion, gradcam, attention), attack,
+    norm and epsilon: n, mean, ci_low, ci_high (bootstrap over images), undefined.
+    """
+    energies = where[where["kind"] == "energy"].rename(columns={"target": "region"})
+    energies = energies.assign(density=energies["share"] / energies["area"])
+    return _interval_rows(energies, [*RUN, "region", "attack", "norm", "epsilon"], "density")
+
+
+def maps(where: pd.DataFrame) -> pd.DataFrame:
+    """How well maps point at the lesion, and how far they moved from the clean map, by attack and epsilon.
+
+    One row per run, map, attack, norm, epsilon and measure (pointing, iou, rank_correlation, top20_overlap,
+    correct): n, mean, ci_low, ci_high, undefined, and `chance`, what a map without knowledge would get (NaN
+    where that is not known).
+    """
+    found = where[where["kind"] == "map"].rename(columns={"target": "map"})
+    keys = [*RUN, "map", "attack", "norm", "epsilon"]
+    tables = []
+    for measure in ("pointing", "iou", "rank_correlation", "top20_overlap", "correct"):
+        if measure not in found or found[measure].isna().all():
+            continue
+        table = _interval_rows(found, keys, measure)
+        table.insert(len(keys), "measure", measure)
+        if measure in ("pointing", "iou"):
+            area = found["area"]
+            chance = area if measure == "pointing" else area / (2 - area)
+            table["chance"] = (
+                found.assign(chance=chance).groupby(keys, sort=False)["chance"].mean().to_numpy()
+            )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def first_to_move(where: pd.DataFrame) -> pd.DataFrame:
+    """Does a map move before the prediction falls? Under PGD in L-inf, by run and map.
+
+    Per image: the smallest budget at which the map's highest fifth keeps half of itself or less (intersection
+    over union; or the map vanishes), and the smallest at which the prediction is wrong. One row per run, map
+    and order ("map first", "together", "prediction first", "neither"): n and the share of images with
+    Wilson's 95 % interval.
+    """
+    found = where[(where["kind"] == "map") & (where["attack"] == "pgd") & (where["norm"] == "linf")]
+    found = found.assign(moved=~(found["top20_overlap"] > 0.5), fell=~found["correct"].astype(bool))
+    rows = []
+    for key, group in found.groupby([*RUN, "target"], sort=False):
+        moved, fell = (
+            group["epsilon"].where(group[name], np.inf).groupby(group["image_id"]).min()
+            for name in ("moved", "fell")
+        )
+        orders = {
+            "map first": moved < fell,
+            "together": (moved == fell) & np.isfinite(moved),
+            "prediction first": fell < moved,
+            "neither": np.isinf(moved) & np.isinf(fell),
+        }
+        for order, is_so in orders.items():
+            rows.append((*key, order, len(moved), *proportion(is_so.to_numpy(bool))))
+    return pd.DataFrame(rows, columns=[*RUN, "map", "order", "n", "share", "ci_low", "ci_high"])
+
+
+def surface(table: pd.DataFrame) -> pd.DataFrame:
+    """Means per run of the columns of `measured.loss_surface`: measure, unit, n, mean, ci_low, ci_high."""
+    tables = []
+    for column, (title, unit) in MEASURES.items():
+        rows = _interval_rows(table, RUN, column)
+        rows.insert(3, "measure", title)
+        rows.insert(4, "unit", unit)
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def surface_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Attention against each other variant, image by image: the geometric mean of the ratios, with a 95 %
+    interval.
+
+    Over images that both get right and on which both values are above 0 (n; `undefined` counts the others). A
+    ratio of distances is the ratio of margins over that of slopes, on the same images, so the two say which
+    of them changed.
+    """
+    rows = []
+    for (dataset, seed), here in table.groupby(["dataset", "seed"], sort=False):
+        runs = {variant: part.set_index("image_id") for variant, part in here.groupby("variant", sort=False)}
+        attention = runs.pop("attention")
+        for variant, other in runs.items():
+            right = attention["correct"] & other["correct"]
+            for column in RATIOS:
+                both = (attention[column] > 0) & (other[column] > 0) & right
+                logs = np.log(attention[column].where(both)) - np.log(other[column].where(both))
+                m = mean_interval(logs.to_numpy())
+                rows.append((dataset, seed, variant, MEASURES[column][0], m.n, *np.exp(m[:3]), m.undefined))
+    columns = ["dataset", "seed", "against", "measure", "n", "ratio", "ci_low", "ci_high", "undefined"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def frequency(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy under filtered perturbations: per run, source, epsilon, cutoff and keep, with Wilson's 95 %
+    interval; and `energy`, the mean share of the perturbation's energy that the filter leaves.
+    """
+    keys = [*RUN, "source", "epsilon", "cutoff", "keep"]
+    rows = [
+        (*key, len(group), *proportion(group["correct"].to_numpy(bool)), group["energy"].mean())
+        for key, group in table[table["source"] != "gradient"].groupby(keys, sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high", "energy"])
+
+
+def spectra(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean share of the energy by band, per run, source and epsilon: band, n, mean, ci_low, ci_high,
+    undefined.
+    """
+    whole = table[(table["keep"] == "all") & (table["source"] != "clean")]
+    bands = [column for column in table if column.startswith("band")]
+    long = whole.melt([*RUN, "image_id", "source", "epsilon"], bands, "band", "share")
+    long["band"] = long["band"].str.removeprefix("band").astype(int)
+    return _interval_rows(long, [*RUN, "source", "epsilon", "band"], "share")
+
+
+def matched(table: pd.DataFrame) -> pd.DataFrame:
+    """Attention (or a control) minus baseline, as attacked and at equal clean confidence, averaged over the
+    typical budgets.
+
+    One row per data set, variant, output and whether confidence is matched: temperature, n, seeds,
+    difference, ci_low, ci_high (shares, paired).
+    """
+    rows = []
+    for dataset, here in table.groupby("dataset", sort=False):
+        true = here[(here["variant"] == "baseline") & ~here["matched"] & (here["through"] == "logits")]
+        epsilons = typical(true)
+        for (through, is_matched), part in here.groupby(["through", "matched"], sort=False):
+            part = part[part["epsilon"].isin(epsilons)]
+            for variant in dict.fromkeys(part["variant"]):
+                if variant == "baseline" or part.empty:
+                    continue
+                pair = paired(part, "baseline", variant)
+                change = paired_difference(*pair)
+                temperature = part.loc[part["variant"] == variant, "temperature"].mean()
+                rows.append(
+                    (dataset, variant, through, is_matched, temperature, change.images, change.seeds,
+                     change.difference, change.low, change.high)
+                )  # fmt: skip
+    columns = [
+        "dataset",
+        "variant",
+        "through",
+        "matched",
+        "temperature",
+        "n",
+        "seeds",
+        "difference",
+        "ci_low",
+        "ci_high",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def typical(baseline):
+    """The budgets at which the baseline keeps the share that makes them typical."""
+    robust = baseline[baseline["epsilon"] > 0].groupby("epsilon")["correct"].mean()
+    return robust.index[robust >= TYPICAL].tolist()
+
+
+def paired(outcomes, first, second):
+    """Shares of budgets survived, float (seeds, images), of two variants on the seeds and images that both
+    have.
+    """
+    shares = [
+        outcomes[outcomes["variant"] == name]
+        .assign(correct=lambda t: t["correct"].astype(float))
+        .pivot_table(index="seed", columns="image_id", values="correct", aggfunc="mean")
+        for name in (first, second)
+    ]
+    seeds = shares[0].index.intersection(shares[1].index)
+    return tuple(share.loc[seeds, shares[0].columns].to_numpy() for share in shares)
+
+
+def sanity(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean rank correlation with the model's own map per run, map and `against`: n, mean, ci_low, ci_high,
+    undefined.
+    """
+    return _interval_rows(table, [*RUN, "map", "against"], "rank_correlation")
+
+
+def density_ratios(where: pd.DataFrame) -> pd.DataFrame:
+    """Attention over each other variant, image by image: the geometric mean ratio of the density of energy in
+    a region.
+
+    `where` as from `measured.where_it_is_hit`. One row per data set, seed, other variant, region (those that
+    both have), attack, norm and epsilon: n (images with energy there under both), ratio, ci_low, ci_high.
+    """
+    energies = where[where["kind"] == "energy"]
+    energies = energies.assign(
+        log=np.log((energies["share"] / energies["area"]).where(energies["share"] > 0))
+    )
+    keys = ["target", "attack", "norm", "epsilon"]
+    rows = []
+    for (dataset, seed), here in energies.groupby(["dataset", "seed"], sort=False):
+        runs = {
+            v: part.set_index([*keys, "image_id"])["log"] for v, part in here.groupby("variant", sort=False)
+        }
+        attention = runs.pop("attention")
+        for variant, other in runs.items():
+            change = (attention - other).dropna()  # aligned by perturbation, region and image
+            for key, values in change.groupby(level=keys, sort=False):
+                m = mean_interval(values.to_numpy())
+                rows.append((dataset, seed, variant, *key, m.n, *np.exp(m[:3])))
+    columns = ["dataset", "seed", "against", "region", *keys[1:], "n", "ratio", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def direction(row, nothing, more, less):
+    """What an interval, a row with ci_low and ci_high, says of a change: `more` or `less` if it excludes
+    `nothing`.
+    """
+    return more if row["ci_low"] > nothing else less if row["ci_high"] < nothing else "no difference seen"

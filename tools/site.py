@@ -1,0 +1,194 @@
+"""The study as web pages: the claims in front, then figures, tables and the rendered notebooks."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from lib import PUBLISHED, ROOT, StudyError, artifacts
+from lib.data import DATASETS
+from lib.evaluation.claims import printed
+from lib.report import index
+from lib.report.tables import markdown
+from tools import links
+
+PAGES = ROOT / "site"
+# What pages link to, beside the notebooks and the results.
+FILES = (
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+    "Snakefile",
+    "environment.yml",
+    "reproduce",
+    "data/README.md",
+)
+FOLDERS = ("docs", "lib", "profiles", "tests")
+BENCH = PUBLISHED / "bench"
+
+
+def results() -> list[Path]:
+    """The published folders that hold a run's claims, those of original data before phantoms."""
+    folders = [path.parent.parent for path in PUBLISHED.glob("*/tables/claims.csv")]
+    return sorted(folders, key=lambda folder: ("phantom" in label(folder), folder.name))
+
+
+def label(folder: Path) -> str:
+    """What data the results in a folder are of, such as `phantom data`."""
+    return artifacts.read_provenance(folder / "tables" / "claims").get("data", "data unknown")
+
+
+def assemble(source: Path) -> None:
+    """Put the source of the pages into `source`: a mirror of the repository, so that its links stay as they are."""
+    caches = shutil.ignore_patterns("__pycache__", "static", "conf.py", "index.md")
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, source / folder, ignore=caches)
+    one_run = ("notebooks", "report.html", *(f"*_{dataset}*" for dataset in DATASETS))
+    for folder in (*results(), BENCH):
+        shutil.copytree(
+            folder, source / folder.relative_to(ROOT), ignore=shutil.ignore_patterns(".*", *one_run)
+        )
+    (source / "data").mkdir()
+    for file in FILES:
+        shutil.copy(ROOT / file, source / file)
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("](../", "](")
+    front = front.replace("<!-- claims -->", claims())
+    entries = [
+        f"{folder.name}: {label(folder)} <figures/published/{folder.name}/index>" for folder in results()
+    ]
+    entries.append("Benchmarks <figures/published/bench/index>")
+    (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
+    for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
+        complete(folder)
+    for page in source.rglob("*.md"):
+        page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
+    (source / "notebooks").mkdir()
+    shown = set()
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        notebook = described(nbformat.read(path, as_version=4))
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source, code = links.to_pages(cell.source)
+                shown |= code
+        nbformat.write(notebook, source / "notebooks" / path.name)
+    for module in shown:
+        code = f"```{{literalinclude}} {Path(module).name}\n:language: python\n```"
+        page = f"---\norphan: true\n---\n\n# {module}\n\n{code}\n"
+        (source / module).with_suffix(".md").write_text(page, encoding="utf-8")
+
+
+def claims() -> str:
+    """The claims ledger of every run as Markdown, with the rules of the verdicts and the main figure."""
+    parts = []
+    for folder in results():
+        table = pd.read_csv(folder / "tables" / "claims.csv")
+        place = folder.relative_to(ROOT).as_posix()
+        stamp = artifacts.read_provenance(folder / "robust_accuracy").get("label", label(folder))
+        rules = table.drop_duplicates("claim")
+        verdicts = table["verdict"].str.split("[:(]").str[0].str.strip().value_counts()
+        counted = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+        parts += [
+            f"## The claims: {label(folder)}, {folder.name}",
+            f"*{stamp}.* Of {len(table)} verdicts: {counted}. Intervals are 95 %; "
+            "a verdict is given by its rule, below.",
+            markdown(printed(table)),
+            "<details><summary>The rules of the verdicts</summary>\n",
+            "\n".join(f"- **{row['claim']}**: {row['rule']}" for _, row in rules.iterrows()),
+            "</details>",
+        ]
+        if "robust_accuracy" in index.figures(folder):
+            shows = index.FIGURES["robust_accuracy"].shows
+            parts += [f"![{shows}]({place}/robust_accuracy.png)", f"*{shows} ({label(folder)})*"]
+        parts.append(f"[All figures and tables of this run]({place}/index.md)")
+    return "\n\n".join(parts)
+
+
+def complete(folder: Path) -> None:
+    """Give a folder of results in the pages' source its index, and each of its tables a page."""
+    if not (folder / "index.md").is_file():
+        artifacts.write_text(folder / "index.md", index.index(PUBLISHED / folder.name))
+    paths = index.tables(folder)
+    for path in paths:
+        page = path.with_suffix(".md")
+        if page.is_file():
+            title, table = page.read_text(encoding="utf-8").split("\n\n", 1)
+        else:
+            if not (file := path.with_suffix(".csv")).is_file():
+                continue  # too large for a page
+            title, table = index.TABLES[path.name].title, pd.read_csv(file).to_markdown(index=False)
+        links = ", ".join(
+            f"[{file.name}]({file.name})"
+            for suffix in (".csv", ".tex")
+            if (file := path.with_suffix(suffix)).is_file()
+        )
+        page.write_text(f"# {title.strip('*')}\n\n{links}\n\n{table}", encoding="utf-8")
+    pages = [
+        f"{index.TABLES[path.name].title} <{path.relative_to(folder).as_posix()}>"
+        for path in paths
+        if path.with_suffix(".md").is_file()
+    ]
+    with open(folder / "index.md", "a", encoding="utf-8") as file:
+        file.write("\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n")
+
+
+def without_folder_links(text: str, here: Path) -> str:
+    """Markdown in which links to folders, which a web server need not list, are plain text."""
+
+    def plain(match):
+        return match[1] if (here / match[2]).is_dir() else match[0]
+
+    return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)\)", plain, text)
+
+
+def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook for readers: code folded, and words for its pictures, for those who do not see them.
+
+    The words are the figure's caption, which is the paragraph in italics that follows, or else what the index says
+    of it, or the heading above.
+    """
+    heading = ""
+    for cell, following in zip(
+        notebook.cells, [*notebook.cells[1:], nbformat.v4.new_markdown_cell()], strict=True
+    ):
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.*)", cell.source, re.MULTILINE) or [heading])[-1]
+            continue
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        if not any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            continue
+        saved = re.search(r'figures\.save\([^"]*"(\w+)"', cell.source)
+        if following.source.startswith("*"):
+            words = following.source.split("\n\n")[0]
+        elif saved and saved[1] in index.FIGURES:
+            words = index.FIGURES[saved[1]].shows
+        else:
+            words = f"Figure: {heading}"
+        words = re.sub(r"[*`$\\]", "", " ".join(words.split()))
+        cell.metadata["mystnb"] = {"image": {"alt": words}}
+    return notebook
+
+
+def build(pages: Path = PAGES) -> None:
+    """Build the pages into an empty or new folder; raises StudyError where Sphinx fails or warns."""
+    with tempfile.TemporaryDirectory() as work:
+        source, made = Path(work, "source"), Path(work, "site")
+        source.mkdir()
+        assemble(source)
+        options = ["-q", "-W", "--keep-going", "-c", ROOT / "docs", "-d", Path(work, "doctrees")]
+        if subprocess.run([sys.executable, "-m", "sphinx", *options, source, made]).returncode:
+            raise StudyError("the pages were not built; see the lines above.")
+        shutil.rmtree(pages, ignore_errors=True)
+        shutil.copytree(made, pages)
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGES)
+        print("Pages: site/index.html")
+    except StudyError as error:
+        sys.exit(f"site: {error}")
