@@ -101,9 +101,9 @@ def write_compared(profile: Profile) -> list[str]:
     parts = [
         f"# This run beside the published one: {profile.title} ({profile.label})",
         "\n".join(f"- {line}" for line in lines),
-        "A contradiction is another verdict, or 95 % intervals over training runs that do not overlap (that of a single "
-        "run covers the choice of images alone). Training is not the same to the "
-        "bit on two kinds of processor, so estimates differ; the data, and what is concluded, should not.",
+        "A contradiction is another verdict, or 95 % intervals over training runs that do not overlap (that of one "
+        "run covers the choice of images alone). Training is not the same to the bit on two kinds of processor, so "
+        "estimates differ; the data, and what is concluded, should not.",
         markdown(shown),
         markdown(facts),
     ]
