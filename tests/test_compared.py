@@ -52,10 +52,8 @@ def test_another_verdict_or_an_interval_apart_is_a_contradiction_and_comes_first
 
 
 def test_one_training_run_beside_another_is_no_contradiction():
-    rows = [
-        ("C6", "a", "points", low + 1, low, low + 2, "not judged, one training run (phantom data)")
-        for low in (0, 5)
-    ]
+    verdict = "not judged, one training run (phantom data)"
+    rows = [("C6", "a", "points", low + 1, low, low + 2, verdict) for low in (0, 5)]
     found = compare_claims(*(table(row) for row in rows))
     assert found.loc[0, ["contradiction", "agree", "overlap"]].tolist() == [False, True, False]
 
