@@ -118,7 +118,7 @@ rule prepare:
 rule variant:
     input:
         prepared,
-        sources("lib/study.py"),
+        sources("lib/study/__main__.py"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),
     params:

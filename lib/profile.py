@@ -212,8 +212,6 @@ class Why(Section):
     epsilons: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.25, 1, 4]
     steps: Positive = 20  # of the attack that the measures are taken on
     power_steps: Positive = 20  # Hessian-vector products per image
-    plane_images: Positive = 20
-    plane_points: Annotated[int, Field(ge=3)] = 15  # along each side
     sanity_images: Positive = 20
     score_cam_channels: Positive = 32
 

@@ -1,9 +1,11 @@
 """Sentences state what the numbers carry, and no more."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from lib.profile import Training
+from lib.evaluation.statistics import MeanInterval, paired_difference
+from lib.profile import Model, Training
 from lib.report import answers
 
 
@@ -15,8 +17,10 @@ def test_early_stopping_cannot_act_within_its_patience():
 @pytest.mark.parametrize(("gamma", "off"), [(0.02, False), (0.0, True), (-0.003, True)])
 def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
-    assert ("is off" in answers.branch(clean, 16)) == off
-    assert ("by 0.7%, on average" in answers.branch(clean, 16)) == (gamma == 0.02)  # 16 * 0.02 / 49
+    said = answers.branch(clean, Model())
+    assert ("is off" in said) == off
+    assert ("by 0.7%, on average" in said) == (gamma == 0.02)  # 16 * 0.02 / 49
+    assert answers.branch(clean, Model(feature_layer="conv5_block3_add")) == ""  # such a map can be negative
 
 
 @pytest.mark.parametrize(
@@ -39,20 +43,33 @@ def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones(
     assert "phantom data" in said
 
 
-def test_the_answer_on_robustness_takes_the_budget_that_halves_the_baseline():
-    curve = pd.DataFrame(
-        {"epsilon": [0.1, 1.0, 2.0], "baseline": [0.8, 0.35, 0.1], "attention": [0.8, 0.6, 0.1], "n": 60,
-         "difference": [0.0, 0.25, 0.0], "ci_low": [-0.05, 0.1, -0.05], "ci_high": [0.05, 0.4, 0.05]}
+def test_the_answer_on_robustness_is_that_against_the_baseline():
+    rows = pd.DataFrame(
+        {"against": ["pooling", "baseline"], "attention": 0.45, "other": [0.4, 0.5], "difference": [5.0, -5.0],
+         "ci_low": [1.0, -9.0], "ci_high": [9.0, -1.0], "n": 60}
     )  # fmt: skip
-    said = answers.robustness(curve, "autoattack", "phantom data")
-    assert "At epsilon 1," in said
-    assert "35% and attention 60% of the images: +25.0 (+10.0 to +40.0) points" in said
-    assert "excludes 0 at 1 of 3 budgets (epsilon 1: " in said
-    assert "n = 60, phantom data" in said
+    said = answers.robustness(rows, "autoattack", "phantom data")
     assert (
-        "At epsilon 2, the largest budget, at which the baseline keeps more than half of what it has at 0.1"
-        in answers.robustness(curve.assign(baseline=0.8), "autoattack", "phantom data")
+        "attention keeps 45 % of the images and the baseline 50 %: -5.0 points (95 % CI -9.0 to -1.0; n = 60"
+        in said
     )
+    assert "**lower with attention**" in said
+    assert "one training run" in said
+    assert "at no budget" in answers.robustness(rows.iloc[:0], "autoattack", "phantom data")
+
+
+def test_the_answer_on_training_holds_the_interval_against_the_margin():
+    right = np.ones(200, bool)
+    change = paired_difference(right, right)
+    assert "no difference seen" in answers.training(change, "phantom data", 0.05)
+    assert answers.training(change, "phantom data", 0.05).endswith("which it does.")
+    assert answers.training(change, "phantom data", 0.0).endswith("which it does not.")
+
+
+def test_the_answer_on_maps_says_when_there_are_too_few():
+    change = MeanInterval(0.2, 0.1, 0.3, 4, 8)
+    assert "too few images to say" in answers.maps(change, 6, "phantom data")
+    assert "higher with attention" in answers.maps(change, 4, "phantom data")
 
 
 def test_failed_checks_are_listed_with_their_value_and_n():
@@ -66,17 +83,17 @@ def test_failed_checks_are_listed_with_their_value_and_n():
     assert "transfer" not in said
 
 
-def test_the_overall_answer_counts_verdicts_and_keeps_the_interval():
+def test_the_answer_on_the_claims_counts_verdicts_and_keeps_the_interval():
     ledger = pd.DataFrame(
         {"claim": "C1", "statement": "more robust", "dataset": ["a", "b", "c"], "ours": [6.0, 21.7, None],
          "ci_low": [-10.0, 10.9, None], "ci_high": [26.0, 34.1, None], "n": [60, 60, None],
          "verdict": ["inconclusive (phantom data)", "reproduced (phantom data)",
                      "not testable on this data: the attention branch is off (phantom data)"]}
     )  # fmt: skip
-    said = answers.overall(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
-    assert "B: +21.7 % (+10.9 to +34.1), n = 60; reproduced" in said
-    assert "C: no typical budget" in said
-    assert "1 inconclusive, 1 reproduced, 1 not testable" in said
+    said = answers.in_short(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
+    assert "B +22 % (95 % CI +11 to +34, n = 60)" in said
+    assert "C no typical budget" in said
+    assert "C1 inconclusive (1 of 3), reproduced (1 of 3), not testable on this data (1 of 3)" in said
 
 
 def test_readable_tables_name_attacks_as_the_figures_do():

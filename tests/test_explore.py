@@ -192,8 +192,8 @@ def test_what_is_no_image_is_named_in_one_sentence(explorer, data, sentence):
 
 
 def test_where_nothing_is_trained_a_tiny_pair_stands_in_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.study.ROOT", tmp_path)
-    monkeypatch.setattr("lib.study.set_determinism", lambda *_: None)  # TensorFlow runs already
+    monkeypatch.setattr("lib.study.study.ROOT", tmp_path)
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow runs already
     study, message = open_study("quick", "eyepacs")
     assert study.profile.profile == "tiny"
     assert study.profile.phantom

@@ -62,6 +62,17 @@ def histories():
     return pd.DataFrame(rows).assign(accuracy=0.5, val_accuracy=0.5)
 
 
+def gamma():
+    runs = [
+        pd.DataFrame(
+            {"setting": setting, "seed": seed, "step": range(1, 41), "gamma": np.linspace(0.01, end, 40)}
+        )
+        for setting, end in (("this run", 0.03), ("learning rate 0.01, adam epsilon 0.1", -0.01))
+        for seed in (0, 1)
+    ]
+    return pd.concat(runs)
+
+
 def table(name, profile="quick"):
     return pd.read_csv(PUBLISHED / profile / "tables" / f"{name}.csv")
 
@@ -102,7 +113,6 @@ def predictions():
 
 DRAWN = {
     "robust_curves": lambda: curves.robust_curves(few(["fgsm", "pgd", "square", "autoattack", "cw"]), TITLES),
-    "routes": lambda: curves.routes(table("softmax_gap").query("attack == 'pgd'"), TITLES),
     "relative_change": lambda: changes("quick"),
     "map_shift": lambda: figures.map_shift(table("gradcam_shift"), TITLES),
     "ratios": lambda: charts.ratios(table("why_ratios"), TITLES),
@@ -111,11 +121,11 @@ DRAWN = {
     "adversarial_examples": lambda: figures.adversarial_examples(strips(), "PGD"),
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
     "confusion": lambda: figures.confusion(predictions(), ("no pneumothorax", "pneumothorax")),
+    "gamma_by_step": lambda: curves.gamma_by_step(gamma()),
     "class_counts": lambda: figures.class_counts(table("datasets").query("dataset == 'eyepacs'")),
 }
 REAL = "ham10000-cpu"  # one data set, several training runs, and controls with one
 DRAWN |= {
-    "routes, 1 data set": lambda: curves.routes(table("softmax_gap", REAL), TITLES),
     "relative_change, 1 data set": lambda: changes(REAL),
     "map_shift, 3 runs": lambda: figures.map_shift(table("gradcam_shift", REAL), TITLES),
     "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", REAL), TITLES),
@@ -180,14 +190,6 @@ def test_every_training_run_has_a_marker_of_its_own(drawn, rows):
     heights = np.concatenate([bar.lines[0].get_ydata().astype(float) for bar in drawn.axes[0].containers])
     assert len(heights) == len(set(heights.round(6))) == len(rows)
     assert "one marker per training run" in [text.get_text() for text in drawn.findobj(Text)]
-
-
-@pytest.mark.parametrize("drawn", ["routes", "routes, 1 data set"], indirect=True)
-def test_points_of_one_budget_stand_together(drawn):
-    for ax in drawn.axes:
-        places = np.array([bar.lines[0].get_xdata() for bar in ax.containers], float)
-        assert (places.round() == np.arange(places.shape[1])).all()
-        assert len(set(places[:, 0])) == len(places)
 
 
 @pytest.mark.parametrize("drawn", ["robust_curves"], indirect=True)

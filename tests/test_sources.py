@@ -15,9 +15,10 @@ from lib.artifacts.sources import code_key, sources
 from lib.data.prepared import prepare
 from lib.data.preprocessing import images_and_records
 from lib.evaluation import attacked
-from lib.explain import measured, planes
+from lib.explain import measured
 from lib.models.adversarial import AdversarialTrainer
-from lib.study import Study, _fit
+from lib.study import Study, explanations
+from lib.study.study import _fit
 
 LOADED = (
     "import importlib, json, sys; importlib.import_module(sys.argv[1]); "
@@ -93,22 +94,22 @@ RESULTS = {
     "index": [prepare],
     "outcomes": [nested(attacked._attacked)],
     "trust": [nested(attacked.trust_checks)],
-    "explanations": [nested(Study.explanations)],
+    "explanations": [nested(explanations.explanations)],
     "predictions": [nested(Study.predictions_of)],
     "surface": [nested(measured.loss_surface)],
-    "planes": [nested(planes.loss_planes)],
 }
 BEHIND = [
-    ("model", "models/training"), ("model", "models/attention"), ("model", "models/backbones"), ("model", "study"),
+    ("model", "models/training"), ("model", "models/attention"), ("model", "models/backbones"),
+    ("model", "study/study"),
     ("adversarially trained model", "models/adversarial"), ("adversarially trained model", "attacks/base"),
     ("pixels", "data/preprocessing"), ("pixels", "data/decoding"), ("pixels", "data/medmnist"),
     ("index", "data/splits"), ("index", "data/labels"), ("index", "data/check"), ("index", "data/medmnist"),
     ("outcomes", "attacks/apgd"), ("outcomes", "evaluation/robustness"), ("outcomes", "evaluation/attacked"),
     ("trust", "attacks/trust"), ("trust", "evaluation/attacked"),
-    ("explanations", "explain/gradcam"), ("explanations", "attacks/gradient_attacks"), ("explanations", "study"),
-    ("predictions", "study"),
+    ("explanations", "explain/gradcam"), ("explanations", "attacks/gradient_attacks"),
+    ("explanations", "study/explanations"),
+    ("predictions", "study/study"),
     ("surface", "explain/surface"), ("surface", "explain/looked_at"), ("surface", "explain/measured"),
-    ("planes", "explain/planes"), ("planes", "explain/surface"), ("planes", "explain/looked_at"),
 ]  # fmt: skip
 NOT_BEHIND = [
     ("model", "attacks/base"), ("model", "models/adversarial"), ("model", "data/check"), ("model", "report/tables"),
@@ -116,7 +117,7 @@ NOT_BEHIND = [
     ("index", "data/fetch"), ("index", "models/training"), ("outcomes", "explain/gradcam"),
     ("outcomes", "models/training"), ("outcomes", "report/curves"), ("trust", "explain/surface"),
     ("explanations", "evaluation/statistics"), ("explanations", "report/figures"), ("predictions", "attacks/base"),
-    ("surface", "report/charts"), ("planes", "models/training"),
+    ("surface", "report/charts"),
 ]  # fmt: skip
 
 

@@ -48,7 +48,6 @@ FIGURES = [
     "gradcam",
     "gradcam_shift",
     "relative_change",
-    "softmax_route",
     "why_attribution",
     "why_ratios",
 ]

@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from lib import PUBLISHED, artifacts
+from lib.data.splits import class_counts
 from lib.profile import Training
 from lib.report import tables
 
@@ -158,7 +159,7 @@ def test_class_counts_sum_to_the_index():
     index = pd.DataFrame(
         {"split": ["train"] * 3 + ["test"], "label": [1, 0, 0, 1], "class_name": ["b", "a", "a", "b"]}
     )
-    counts = tables.class_counts(index, "d")
+    counts = class_counts(index, "d")
     assert counts.to_numpy().tolist() == [
         ["d", "train", "a", 2],
         ["d", "train", "b", 1],

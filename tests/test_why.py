@@ -122,20 +122,6 @@ def test_the_hessian_of_a_quadratic_has_the_eigenvalues_it_was_made_of():
     np.testing.assert_allclose(top, -4, rtol=1e-3)
 
 
-def test_the_plane_is_the_loss_on_it():
-    classifier, matrix = quadratic(np.full(CELLS, 1e-4))
-    image = np.full((1, SIDE, SIDE, 3), 100, np.float32)
-    first, second = np.zeros_like(image), np.zeros_like(image)
-    first[0, 0, 0, 0], second[0, 1, 1, 1] = 0.3, -7  # only their directions count
-    losses = surface.plane(classifier, image, [0], first, second, radius=10, points=3)
-    for a in range(3):
-        for b in range(3):
-            x = image.astype(float).ravel()
-            x[0] += 10 * (a - 1)
-            x[(1 * SIDE + 1) * 3 + 1] -= 10 * (b - 1)
-            np.testing.assert_allclose(losses[0, a, b], np.log1p(np.exp(x @ matrix @ x / 2)), rtol=1e-5)
-
-
 def linear(weights, bias=(0.0, 0.0)):
     pixels = keras.Input((SIDE, SIDE, 3))
     model = keras.Model(pixels, layers.Dense(2, name="logits")(layers.Flatten()(pixels)))

@@ -117,9 +117,8 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         looked = min(why.images, attacked) * work(
             gradient=len(why.epsilons) * why.steps + 2 * why.power_steps
         )
-        planes = min(why.plane_images, attacked) * work(forward=why.plane_points**2)
         sound = min(why.sanity_images, attacked) * work(gradient=20, forward=why.score_cam_channels)
-        return variants * (looked + planes + sound)
+        return variants * (looked + sound)
     if stage == "attack":
         # lib.attacks.trust: a large budget, random search, transfer from every other variant, more steps, another loss,
         # and a fuller AutoAttack on what stands, here all.

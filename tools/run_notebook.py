@@ -1,6 +1,7 @@
 """Run one notebook through papermill: `python -m tools.run_notebook 03_attacks out.ipynb -p dataset ham10000`."""
 
 import argparse
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -60,6 +61,7 @@ def _settle(path: Path, written_for: Path) -> None:
                 for output in cell.outputs
                 if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
             ]
+    _name_tables(notebook)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
     if not (ROOT / given.get("data", "")).resolve().is_relative_to(ROOT):
         # Where the data lie on one machine says nothing to a reader: what is kept names the place they have by default.
@@ -73,6 +75,14 @@ def _settle(path: Path, written_for: Path) -> None:
     notebook.metadata = nbformat.from_dict(keep)
     with artifacts.replacing(path) as temporary:
         nbformat.write(notebook, temporary)
+
+
+def _name_tables(notebook) -> None:
+    """Number the tables that pandas' Styler gives a random name in each rendering."""
+    outputs = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    for number, data in enumerate(outputs):
+        if found := re.search(r'<table id="(T_\w+?)"', data.get("text/html", "")):
+            data["text/html"] = data["text/html"].replace(found[1], f"T_{number}")
 
 
 def main(arguments=None) -> int:

@@ -125,14 +125,17 @@ class Inactive(NamedTuple):
         return f"{self.off} of {self.runs} runs"
 
 
-def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, Inactive]:
+def inactive_attention(clean_accuracy: pd.DataFrame, feature_layer: str = "") -> dict[str, Inactive]:
     """For data sets on which gamma is at or below 0 in kept attention models: in how many.
 
     The block multiplies a feature map that is never negative by gamma, and a ReLU follows: once gamma is at
     or below 0 the branch gives zeros and gets no gradient, so it stays off, and what is left of the variant
     is max-pooling and dropout. Where it is off in every run no claim about attention is judged; single runs that end so
-    stay in, as what training led to. (Not so for a feature layer whose values can be negative.)
+    stay in, as what training led to. Not so where the block reads a map that can be negative, before the backbone's
+    last ReLU (`feature_layer` conv5_block3_add): gamma shuts nothing off there.
     """
+    if feature_layer == "conv5_block3_add":
+        return {}
     attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
     off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
     return {name: Inactive(row["sum"], row["size"]) for name, row in off.iterrows() if row["sum"]}
@@ -235,7 +238,7 @@ def ledger(
     label: str,
     inactive: Mapping[str, Inactive] | None = None,
 ) -> pd.DataFrame:
-    """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, verdict, rule.
+    """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, runs, verdict, rule.
 
     `headline`: attack, norm and output of the attack that C1 and C2 are judged on. `resnet50_percent`: the
     block's share of ResNet-50's parameters (C4), `head_percent`: that of all parameters that the attentive network
@@ -283,7 +286,7 @@ def ledger(
             + f" (the block; with the wider dense layer after it {head_percent:.2f} %, of 7 classes)",
         }
     )  # fmt: skip
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).rename(columns={"seeds": "runs"})
     table["statement"], table["paper"] = zip(*table["claim"].map(CLAIMS), strict=True)
     table["rule"] = table["claim"].map(RULES)
     columns = [
@@ -296,6 +299,7 @@ def ledger(
         "ci_high",
         "unit",
         "n",
+        "runs",
         "verdict",
         "rule",
     ]

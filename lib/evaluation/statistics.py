@@ -234,12 +234,13 @@ def macro_auc(labels, probabilities, seed: int = 0, resamples: int = RESAMPLES) 
     return Interval(float(estimate), float(low), float(high))
 
 
-def mean_interval(values, seed: int = 0) -> MeanInterval:
+def mean_interval(values, seed: int = 0, bounds: tuple[float, float] = (-np.inf, np.inf)) -> MeanInterval:
     """Mean of values, one per image, with a BCa bootstrap interval (Efron 1987; scipy.stats.bootstrap).
 
     A bootstrap of few values is too narrow: of fewer than 30 the interval holds Student's t as well.
     `values`: float, any shape. NaN is left out and counted. Equal values: an interval of zero width, which
-    is all that the data say. One value: low and high are NaN; none: the mean as well.
+    is all that the data say. One value: low and high are NaN; none: the mean as well. `bounds`: the smallest and the
+    largest value that is possible; the interval ends there.
     """
     values = np.asarray(values, float).ravel()
     known = values[~np.isnan(values)]
@@ -254,6 +255,7 @@ def mean_interval(values, seed: int = 0) -> MeanInterval:
     if known.size < MANY:
         _, lowest, highest = _student(mean, [known.var(ddof=1) / known.size], known.size - 1)
         low, high = min(low, lowest), max(high, highest)
+    low, high = np.clip((low, high), *bounds)
     return MeanInterval(mean, float(low), float(high), int(known.size), undefined)
 
 

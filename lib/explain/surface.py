@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 from scipy.optimize import brentq
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 from lib import StudyError
 from lib.attacks import Classifier
@@ -139,27 +139,6 @@ def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
     )
     size = np.abs(adversarial - images).max(axis=(1, 2, 3)).astype(float)
     return np.divide(fall, size, out=np.full(len(size), np.nan), where=size > 0)
-
-
-def plane(classifier, images, labels, first, second, radius: float, points: int = 11) -> np.ndarray:
-    """The cross-entropy on a plane through each image, float32 (n, points, points), in nats.
-
-    `first`, `second`: directions (n, H, W, C), each scaled to an L-inf size of 1 gray level; entry [i, a, b]
-    is the loss at x_i + s_a first + s_b second, clipped to [0, 255], with s from -radius to radius in gray
-    levels.
-    """
-    steps = np.linspace(-radius, radius, points, dtype=np.float32)
-    units = [
-        np.float32(d) / np.maximum(np.abs(d).max(axis=(1, 2, 3), keepdims=True), 1e-30)
-        for d in (first, second)
-    ]
-    losses = []
-    for i, label in enumerate(labels):
-        grid = steps[:, None, None, None, None] * units[0][i] + steps[:, None, None, None] * units[1][i]
-        x = np.clip(images[i] + grid.reshape(-1, *images.shape[1:]), 0, 255)
-        logits = classifier.logits(x).astype(np.float64)
-        losses.append((logsumexp(logits, axis=1) - logits[:, label]).reshape(points, points))
-    return np.float32(losses)
 
 
 def confidence(logits, temperature: float = 1.0) -> np.ndarray:

@@ -5,8 +5,8 @@ Every sentence is made from the numbers that it states; none knows how a run sho
 
 import pandas as pd
 
-from lib.evaluation.claims import UNTESTABLE, inactive_attention
-from lib.profile import Training
+from lib.evaluation.claims import ONE_RUN, RULES, inactive_attention, stem
+from lib.profile import Model, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.figures import count
 from lib.report.tables import rounded
@@ -54,14 +54,51 @@ def early_stopping(settings: Training) -> str:
     return f"Training stops after {settings.patience} epochs without improvement, or after {settings.epochs}."
 
 
-def branch(clean_accuracy: pd.DataFrame, maps: int) -> str:
-    """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none.
+def box(question: str, answer: str, doubt: str) -> str:
+    """What a notebook opens with, as Markdown: its question, the answer, and what would change our mind."""
+    return (
+        f"> **Question.** {question}\n>\n> **Answer.** {answer}\n>\n> **What would change our mind.** {doubt}"
+    )
 
-    `maps`: the number K of attention maps that the block adds up.
+
+def data(index: pd.DataFrame, label: str) -> str:
+    """Answer to 01: how many images there are and how they are split; `index` as from `Study.index`."""
+    split = index.groupby("split")["group"].agg(["size", "nunique"])
+    parts = ", ".join(
+        f"{rows['size']} ({rows['nunique']} groups) for {name}" for name, rows in split.iterrows()
+    )
+    return f"{len(index)} usable images of {label}: {parts}. No group and no picture is in two of them."
+
+
+def training(change, label: str, margin: float) -> str:
+    """Answer to 02: the paired `change` of clean accuracy, held against the `margin` that counts as no loss."""
+    holds = "" if change.low > -margin else " not"
+    return (
+        f"Clean accuracy of {label}: {100 * change.difference:+.1f} points with attention (95 % CI "
+        f"{100 * change.low:+.1f} to {100 * change.high:+.1f}, n = {change.images}, one training run of each network): "
+        f"**{difference(change.low, change.high)}**. Attention counts as no loss if the interval stays above "
+        f"{-100 * margin:g} points, which it does{holds}."
+    )
+
+
+def maps(change, fewest: int, label: str) -> str:
+    """Answer to 04: the `change` of the rank correlation of clean and attacked Grad-CAM, attention minus baseline."""
+    said = "too few images to say" if change.n < fewest else difference(change.low, change.high)
+    return (
+        f"Rank correlation of clean and attacked Grad-CAM, attention minus baseline on the same {change.n} images "
+        f"({change.undefined} more have a constant map): {change.mean:+.3f} (95 % CI {change.low:+.3f} to "
+        f"{change.high:+.3f}; {label}, one training run of each network): **{said}** (higher: the map moves less)."
+    )
+
+
+def branch(clean_accuracy: pd.DataFrame, model: Model) -> str:
+    """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none, or where
+    the block reads a map that can be negative, so that gamma shuts nothing off. `model`: the profile's section.
     """
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
-    if gamma.empty:
+    if gamma.empty or model.feature_layer == "conv5_block3_add":
         return ""
+    maps = model.attention_maps
     values = ", ".join(f"{value:.3g}" for value in gamma)
     off = inactive_attention(clean_accuracy)
     if off:
@@ -141,6 +178,10 @@ def difference(low: float, high: float) -> str:
     )
 
 
+def _points(row):
+    return f"{100 * row['difference']:+.1f} ({100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f})"
+
+
 def hidden(gap: pd.DataFrame, label: str) -> str:
     """How much robust accuracy an attack through the softmax overstates; `gap` as from `claims.softmax_gap`."""
     if gap.empty:
@@ -175,49 +216,43 @@ def failed(checks: pd.DataFrame, label: str) -> str:
     return "\n".join([head, *lines])
 
 
-def robustness(curve: pd.DataFrame, attack: str, label: str) -> str:
-    """Answer to 03: robust accuracy under the headline attack; `curve` as from `claims.compare`, one data set."""
-    name = ATTACK_TITLES.get(attack, attack)
-    half = curve[curve["baseline"] < 0.5 * curve["baseline"].iloc[0]]
-    row = (half if len(half) else curve.iloc[::-1]).iloc[0]
-    small = f"at {curve['epsilon'].iloc[0]:g}"
-    budget = (
-        f"the first budget at which the baseline keeps less than half of what it has {small}"
-        if len(half)
-        else f"the largest budget, at which the baseline keeps more than half of what it has {small}"
-    )
-    clear = curve[(curve["ci_low"] > 0) | (curve["ci_high"] < 0)]
-    said = "; ".join(f"{r['epsilon']:g}: {_points(r)} points" for _, r in clear.iterrows())
+def robustness(attributed: pd.DataFrame, attack: str, label: str) -> str:
+    """Answer to 03: the change of robust accuracy under the headline attack over the typical budgets, of one data set.
+
+    `attributed` as from `conclusions.attribution`: the number that C1 is about, here of one training run.
+    """
+    name, rows = ATTACK_TITLES.get(attack, attack), attributed[attributed["against"] == "baseline"]
+    if rows.empty:
+        return f"Under {name} the baseline keeps 10 % of the images at no budget: nothing can be compared ({label})."
+    row = rows.iloc[0]
     return (
-        f"At epsilon {row['epsilon']:g}, {budget}, {name} leaves the "
-        f"baseline {row['baseline']:.0%} and attention {row['attention']:.0%} of the images: {_points(row)} points "
-        f"(95 % interval). The interval excludes 0 at {len(clear)} of {len(curve)} budgets"
-        + (f" (epsilon {said})" if said else "")
-        + f"; n = {curve['n'].iloc[0]}, {label}, intervals not adjusted for the number of budgets."
+        f"Under {name}, averaged over the budgets at which the baseline keeps at least 10 %, attention keeps "
+        f"{100 * row['attention']:.0f} % of the images and the baseline {100 * row['other']:.0f} %: "
+        f"{row['difference']:+.1f} points (95 % CI {row['ci_low']:+.1f} to {row['ci_high']:+.1f}; n = {row['n']}, one "
+        f"training run of each network, {label}): **{difference(row['ci_low'], row['ci_high'])}**. 06_results has the "
+        "number over all training runs."
     )
 
 
-def _points(row):
-    return f"{100 * row['difference']:+.1f} ({100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f})"
-
-
-def overall(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: str) -> str:
-    """Answer to 05, as Markdown: the headline difference on every data set, and each claim's verdicts counted."""
-    lines = [
-        f"**In short** ({label}). Attention against baseline under {ATTACK_TITLES.get(attack, attack)}, robust "
-        "accuracy averaged over the typical budgets, relative change with 95 % interval:\n"
-    ]
+def in_short(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: str) -> str:
+    """Answer to 06: the headline difference on every data set, and each claim's verdicts counted."""
+    numbers = []
     for _, row in ledger[ledger["claim"] == "C1"].iterrows():
-        number = (
-            "no typical budget"
-            if pd.isna(row["ours"])
-            else f"{row['ours']:+.1f} % ({row['ci_low']:+.1f} to {row['ci_high']:+.1f}), n = {row['n']:.0f}"
-        )
-        lines.append(f"- {titles[row['dataset']]}: {number}; {row['verdict']}")
-    lines.append("\nVerdicts, by number of data sets:\n")
+        interval = f"(95 % CI {row['ci_low']:+.0f} to {row['ci_high']:+.0f}, n = {row['n']:.0f})"
+        number = "no typical budget" if pd.isna(row["ours"]) else f"{row['ours']:+.0f} % {interval}"
+        numbers.append(f"{titles[row['dataset']]} {number}")
+    verdicts = []
     for claim, rows in ledger.groupby("claim", sort=False):
-        # "not testable on this data: why (data)" counts as "not testable"
-        kinds = rows["verdict"].str.split(r" \(|: ", regex=True).str[0].replace(UNTESTABLE, "not testable")
-        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.value_counts(sort=False).items())
-        lines.append(f"- **{claim}** ({rows['statement'].iloc[0]}): {counts}")
-    return "\n".join(lines)
+        counts = rows["verdict"].map(stem).value_counts(sort=False)
+        verdicts.append(f"{claim} " + ", ".join(f"{kind} ({n} of {len(rows)})" for kind, n in counts.items()))
+    return (
+        f"Relative change of robust accuracy with attention under {ATTACK_TITLES.get(attack, attack)}, over the "
+        f"typical budgets ({label}): {'; '.join(numbers)}. Verdicts, by data sets: {'; '.join(verdicts)}."
+    )
+
+
+def rules() -> str:
+    """The rule of each verdict, folded away, as Markdown."""
+    lines = [f"- **{claim}**: {rule}" for claim, rule in RULES.items()]
+    said = "\n".join([*lines, "", ONE_RUN])
+    return f"<details><summary>The rule of each verdict</summary>\n\n{said}\n\n</details>"

@@ -149,32 +149,6 @@ def maps(table: pd.DataFrame) -> Figure:
     return _legend(figure, axes[0], columns=3)
 
 
-def planes(losses: dict[str, np.ndarray], radius: float) -> Figure:
-    """The mean loss on the plane through each image, a panel per variant, all on one colour scale."""
-    means = {variant: values.mean(axis=0) for variant, values in losses.items()}
-    top = max(mean.max() for mean in means.values())
-    across = min(len(means), 3)
-    down = -(-len(means) // across)
-    size = min(2.3 * across + 0.9, WIDTH), 0.3 + 2.2 * down
-    figure, axes = plt.subplots(down, across, figsize=size, sharex=True, sharey=True, squeeze=False)
-    levels = [level for level in (0.03, 0.1, 0.3, 1, 3, 10, 30) if level < top]
-    for ax in axes.flat[len(means) :]:
-        ax.set_axis_off()
-    for ax, (variant, mean) in zip(axes.flat, means.items(), strict=False):
-        steps = np.linspace(-radius, radius, len(mean))
-        image = ax.imshow(mean, origin="lower", extent=(-radius, radius) * 2, cmap="cividis", vmin=0, vmax=top,
-                          interpolation="bilinear")  # fmt: skip
-        lines = ax.contour(steps, steps, mean, levels=levels, colors="white", linewidths=0.6)
-        ax.clabel(lines, fmt="%.2g", fontsize=6)
-        ax.plot(0, 0, "o", color="white", markersize=3)
-        ax.set_title(variant)
-        ax.grid(visible=False)
-    figure.supxlabel("along random signs (1/255)", fontsize=plt.rcParams["axes.labelsize"])
-    figure.supylabel("along the adversarial direction (1/255)", fontsize=plt.rcParams["axes.labelsize"])
-    figure.colorbar(image, ax=axes, label="cross-entropy (nats)", shrink=0.85)
-    return figure
-
-
 def distributions(table: pd.DataFrame) -> Figure:
     """Empirical distributions of margin, slope, their quotient and curvature over the images; `table` of
     `loss_surface`.

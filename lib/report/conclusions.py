@@ -11,6 +11,9 @@ from lib.evaluation.statistics import holm, paired_difference
 from lib.report import summary
 from lib.report.summary import MEASURES, paired, typical
 
+NOTHING = "no difference"
+SAME_MAP = 0.5  # rank correlation above which two maps count as much the same
+
 ISOLATES = {
     "baseline": "the whole attentive head",
     "pooling": "attention, against the features themselves in its place",
@@ -235,8 +238,8 @@ def everything(
     inactive=None,
     label: str = "",
     titles: dict[str, str],
-) -> dict[str, tuple[pd.DataFrame, str]]:
-    """All tables of 05_why over several data sets and seeds, by file name, with their titles.
+) -> dict[str, pd.DataFrame]:
+    """All tables of 05_why over several data sets and seeds, by file name.
 
     The first five are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
     to `attribution` and `findings`.
@@ -248,30 +251,93 @@ def everything(
         summary.density_ratios(where),
     )
     found = {
-        "density": (dense, "Energy in a region relative to an even spread"),
-        "density_ratios": (dense_ratios, "The same, attention over each other variant, image by image"),
-        "maps": (summary.maps(where), "Maps against the lesion and against the clean map"),
-        "first_to_move": (summary.first_to_move(where), "Whether the map moves before the prediction falls"),
-        "surface": (summary.surface(surfaces), "Margin, slope and curvature of the loss"),
-        "ratios": (ratios, "Margin, slope and curvature, attention over each other variant, image by image"),
-        "matched": (
-            summary.matched(equal),
-            "Robust accuracy minus the baseline's, as it is and at equal confidence",
-        ),
-        "frequency": (summary.frequency(frequencies), "Accuracy under filtered perturbations"),
-        "spectra": (summary.spectra(frequencies), "Energy of perturbations by frequency"),
-        "sanity": (
-            summary.sanity(soundness),
-            "Rank correlation with the map of randomised models and of other methods",
-        ),
-        "attribution": (attributed, "Attention minus each other variant in points of robust accuracy"),
-        "findings": (
-            findings(attributed, ratios, dense, dense_ratios, titles, inactive),
-            "What attention changes",
-        ),
+        "density": dense,
+        "density_ratios": dense_ratios,
+        "maps": summary.maps(where),
+        "first_to_move": summary.first_to_move(where),
+        "surface": summary.surface(surfaces),
+        "ratios": ratios,
+        "matched": summary.matched(equal),
+        "frequency": summary.frequency(frequencies),
+        "spectra": summary.spectra(frequencies),
+        "sanity": summary.sanity(soundness),
+        "attribution": attributed,
+        "findings": findings(attributed, ratios, dense, dense_ratios, titles, inactive),
     }
-    return {
-        f"why_{name}": (table, title if name == "findings" else f"{title}, with 95 % intervals")
-        for name, (table, title) in found.items()
-        if len(table)
-    }
+    return {f"why_{name}": table for name, table in found.items()}
+
+
+def suggestions(tables: dict[str, pd.DataFrame], checks: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """What the sources suggest that makes attention robust, and what was measured: suggestion, measured, verdict.
+
+    Of one data set and training run: `tables` as from `everything`, `checks` as from `lib.evaluation.trust_checks`.
+    `epsilon`: the budget that is looked at. Two networks differ where their intervals do not overlap.
+    """
+
+    def rows(name, **wanted):
+        table = tables.get(f"why_{name}", pd.DataFrame(columns=list(wanted)))
+        return table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+
+    def said(row, value="mean"):
+        return f"{row[value]:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
+
+    def beside(name, value, less, more, **wanted):
+        pair = [rows(name, variant=variant, **wanted) for variant in ("attention", "baseline")]
+        if any(part.empty or part[value].isna().any() for part in pair):
+            return "not measured", "-"
+        one, other = (part.iloc[0] for part in pair)
+        verdict = (
+            more
+            if one["ci_low"] > other["ci_high"]
+            else less
+            if one["ci_high"] < other["ci_low"]
+            else NOTHING
+        )
+        return f"attention {said(one, value)}, baseline {said(other, value)}", verdict
+
+    energy = rows("density", variant="baseline", region="lesion", attack="gradient")
+    slope = rows("ratios", against="baseline", measure=MEASURES["slope"][0])
+    maps = rows("sanity", against="backbone, bottom", map="gradcam")
+    failed = checks[~checks["passed"].astype(bool)]
+    unsound = maps[maps["mean"] > SAME_MAP]
+    found = [
+        (
+            "attacks change what lies outside the lesion (Ma, Niu et al. 2021)",
+            *(
+                (f"gradient energy in the lesion, over an even spread: {said(energy.iloc[0])}",
+                 summary.direction(energy.iloc[0], 1, "no: inside", "yes: outside"))
+                if len(energy)
+                else ("not measured: no masks", "-")
+            ),
+        ),
+        (
+            "attention keeps the network on the lesion (Datta et al. 2021)",
+            *beside("maps", "mean", "less on it", "more on it", map="gradcam", measure="pointing", attack="clean"),
+        ),
+        (
+            "robust networks have smoother loss surfaces (Mok et al. 2021)",
+            *(
+                (f"slope of the margin, attention over baseline: {said(slope.iloc[0], 'ratio')}",
+                 summary.direction(slope.iloc[0], 1, "steeper", "flatter"))
+                if len(slope) and slope["n"].iloc[0]
+                else ("not measured: no image is right in both", "-")
+            ),
+        ),
+        (
+            "the robustness that is seen is masked gradients (Athalye et al. 2018)",
+            f"{len(checks) - len(failed)} of {len(checks)} checks pass",
+            "no sign of it" if failed.empty else f"see {', '.join(failed['check'].unique())}",
+        ),
+        (
+            "attention filters high frequencies (Shao et al. 2021)",
+            *beside("frequency", "accuracy", "weaker to them", "stronger to them", source="pgd", epsilon=epsilon,
+                    cutoff=0.125, keep="high"),
+        ),
+        (
+            "maps show the image, not the model (Adebayo et al. 2018)",
+            "rank correlation after randomising all weights: "
+            + ", ".join(f"{row['variant']} {said(row)}" for _, row in maps.iterrows()),
+            f"yes, for {', '.join(unsound['variant'])}" if len(unsound) else "no: maps change with the weights",
+        ),
+    ]  # fmt: skip
+    return pd.DataFrame(found, columns=["suggestion", "measured here (95 % CI)", "verdict"])

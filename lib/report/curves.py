@@ -76,42 +76,6 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return _with_legend(figure, axes, inside=len(panels) > 2)  # few panels are narrow, and no corner is free
 
 
-def routes(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """What an attack misses through the softmax: robust accuracy there minus that through the logits, in points.
-
-    `table` as from `claims.softmax_gap`; a panel per attack, a column per data set if several. Budgets stand at equal
-    steps and variants a little beside one another, so that equal ones are all seen.
-    """
-    attacks = list(dict.fromkeys(zip(table["attack"], table["norm"], strict=True)))
-    datasets, variants = (list(dict.fromkeys(table[key])) for key in ("dataset", "variant"))
-    panels = [(dataset, *attack) for attack in attacks for dataset in datasets]
-    columns = len(datasets) if len(datasets) > 1 else min(len(attacks), 3)
-    # Room for a label at each budget, and for every variant beside it.
-    width = min(max(WIDTH * columns / 3, 0.9 * len(variants), 3.6), WIDTH)
-    figure, axes = _grid(panels, columns, width)
-    for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        here = table[(table[["dataset", "attack", "norm"]] == list(panel)).all(axis="columns")]
-        ax.axhline(0, color="0.3", linewidth=0.8)
-        budgets = sorted(set(here["epsilon"]))
-        for variant, run in here.groupby("variant", sort=False):
-            x = run["epsilon"].map(budgets.index)
-            x += 0.6 / len(variants) * (variants.index(variant) - (len(variants) - 1) / 2)
-            error = 100 * whiskers(run["difference"], run["ci_low"], run["ci_high"])
-            ax.errorbar(x, 100 * run["difference"], yerr=error, fmt=MARKERS[variant],
-                        color=COLOURS[variant], markersize=3.2, capsize=1.5, linewidth=0.9, label=variant)  # fmt: skip
-        _equal_steps(ax, budgets)
-        if columns > 3:
-            ax.tick_params(axis="x", rotation=90)
-        name = f"{ATTACK_TITLES.get(panel[1], panel[1])}, {NORM_TITLES[panel[2]]}"
-        ax.set_title(f"{narrow(titles[panel[0]])}\n{name}" if len(datasets) > 1 else name)
-        if place % columns == 0:
-            ax.set_ylabel("robust accuracy,\nsoftmax - logits (points)")
-        _corner(ax, count(here))
-    reach = 100 * table[["ci_low", "ci_high"]].abs().to_numpy().max()
-    axes[0].set_ylim(-1.5 * max(reach, 10), 1.15 * max(reach, 10))  # room for n below
-    return _with_legend(figure, axes, inside=False)
-
-
 def relative_change(
     table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack
 ) -> Figure:

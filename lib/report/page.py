@@ -30,7 +30,6 @@ ORDER = [
     "training_curves",
     "robust_accuracy",
     "adversarial_examples",
-    "softmax_route",
     "gradcam",
     "gradcam_shift",
     "why_ratios",

@@ -1,6 +1,7 @@
 """The image panels of the figures: which pictures stand side by side, and what is written over them."""
 
 import numpy as np
+import pandas as pd
 
 from lib.report.curves import ATTACK_TITLES, NORM_TITLES
 
@@ -8,10 +9,10 @@ PAIR = ("baseline", "attention")  # the study compares these; with every control
 
 
 def adversarial_rows(study, n: int) -> list[dict]:
-    """Rows for `figures.adversarial_examples`: the first image of each of n classes that Grad-CAM explains."""
+    """Rows for `figures.adversarial_examples`: an image of each of n classes, of those that Grad-CAM explains."""
     chosen = study.chosen()
     explained = {variant: study.explanations(variant) for variant in PAIR}
-    first = np.flatnonzero(~chosen["label"].duplicated().to_numpy())[:n]
+    first = _fooled_first(chosen, explained).drop_duplicates("label").sort_values("label")["place"][:n]
     classes = study.info.classes
 
     def says(variant, i, attacked):
@@ -40,11 +41,12 @@ def adversarial_rows(study, n: int) -> list[dict]:
 
 
 def gradcam_rows(study, n: int) -> list[dict]:
-    """Rows for `lib.report.figures.gradcam`: n of the chosen images, spread over the classes."""
+    """Rows for `lib.report.figures.gradcam`: n of the chosen images, classes in turn."""
     chosen = study.chosen()
     explained = {variant: study.explanations(variant) for variant in PAIR}
     classes, rows = study.info.classes, []
-    for i in np.unique(np.linspace(0, len(chosen) - 1, n).round().astype(int)):
+    shown = _fooled_first(chosen, explained)[:n].sort_values("place")["place"]
+    for i in shown:
         clean, label = study.pixels(chosen.iloc[[i]])[0], chosen["label"].iloc[i]
         panels = [("clean image", clean, None, "")]
         for kind, title in (("gradcam", "Grad-CAM"), ("attention", "attention map")):
@@ -59,6 +61,18 @@ def gradcam_rows(study, n: int) -> list[dict]:
                     panels.append((heading, images[j], arrays[kind][i, j], says if kind == "gradcam" else ""))
         rows.append({"title": chosen["class_name"].iloc[i], "panels": panels})
     return rows
+
+
+def _fooled_first(chosen, explained) -> pd.DataFrame:
+    """Places and labels of the chosen images: those first on which every network is fooled, classes in turn."""
+    labels = chosen["label"].to_numpy()
+    fooled = [
+        (arrays["predicted"][:, 0] == labels) & (arrays["predicted"][:, 1] != labels)
+        for arrays in explained.values()
+    ]
+    table = pd.DataFrame({"place": range(len(labels)), "label": labels, "fooled": np.all(fooled, axis=0)})
+    table["turn"] = table.groupby(["fooled", "label"]).cumcount()
+    return table.sort_values(["fooled", "turn"], ascending=[False, True], kind="stable")
 
 
 def attack_title(study) -> str:

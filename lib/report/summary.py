@@ -252,6 +252,25 @@ def density_ratios(where: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def moved_first(first: pd.DataFrame) -> str:
+    """What `first_to_move` says of each network and map, where the intervals do not overlap: a line each."""
+    lines = []
+    for (variant, kind), rows in first.groupby(["variant", "map"], sort=False):
+        of_map, of_answer = (
+            rows.set_index("order").loc[order] for order in ("map first", "prediction first")
+        )
+        verdict = "undecided"
+        if of_map["ci_low"] > of_answer["ci_high"]:
+            verdict = "the map moves before the prediction falls"
+        elif of_answer["ci_low"] > of_map["ci_high"]:
+            verdict = "the prediction falls before the map moves"
+        lines.append(
+            f"{variant}, {kind}: map first on {of_map['share']:.0%}, prediction first on {of_answer['share']:.0%} of "
+            f"{of_map['n']} images: {verdict}."
+        )
+    return "\n".join(lines)
+
+
 def direction(row, nothing, more, less):
     """What an interval, a row with ci_low and ci_high, says of a change: `more` or `less` if it excludes
     `nothing`.

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
+from lib.evaluation.claims import softmax_gap
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,
@@ -16,6 +17,7 @@ from lib.evaluation.statistics import (
     proportion,
 )
 from lib.profile import Training
+from lib.report.index import TABLES
 
 RUN = ["dataset", "variant", "seed"]
 MEASURES = {
@@ -23,17 +25,6 @@ MEASURES = {
     "ssim": "SSIM",
     "top20_overlap": "overlap of the top 20 %",
 }
-
-
-def class_counts(index: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Images per split and class: dataset, split, label (the class name), n."""
-    counts = index.groupby(["split", "label", "class_name"], observed=True).size().rename("n").reset_index()
-    counts["split"] = pd.Categorical(counts["split"], ["train", "validation", "test"])
-    counts = (
-        counts.sort_values(["split", "label"]).drop(columns="label").rename(columns={"class_name": "label"})
-    )
-    counts.insert(0, "dataset", dataset)
-    return counts.reset_index(drop=True)
 
 
 def clean_accuracy(
@@ -178,10 +169,57 @@ def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in shifts.groupby([*RUN, "map"], sort=False):
         for measure, title in MEASURES.items():
-            mean = mean_interval(group[measure].to_numpy())
+            lowest = 0 if measure == "top20_overlap" else -1
+            mean = mean_interval(group[measure].to_numpy(), bounds=(lowest, 1))
             rows.append((*key, title, mean.n, mean.mean, mean.low, mean.high, mean.undefined))
     columns = [*RUN, "map", "measure", "n", "mean", "ci_low", "ci_high", "undefined"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def ways(moved: pd.DataFrame) -> pd.DataFrame:
+    """`reached` as text: percent of images with 95 % intervals, a column per epsilon."""
+    percent = (100 * moved[["reached", "ci_low", "ci_high"]]).round(0).astype(int)
+    shares = [f"{share} ({low} to {high})" for share, low, high in percent.itertuples(index=False)]
+    moved = moved.assign(share=shares, way=moved["start"] + " → " + moved["goal"])
+    rows = ["way", "attack", "variant", "n"]
+    return moved.pivot_table(index=rows, columns="epsilon", values="share", aggfunc="first", sort=False)
+
+
+def everything(
+    frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: Training
+) -> dict[str, pd.DataFrame]:
+    """The tables of a run by file name; `frames` as from `lib.study.Runs.frames`, `counts` as from `class_counts`."""
+    outcomes, shifts = frames["outcomes"], frames["shifts"]
+    return {
+        "datasets": counts,
+        "clean_accuracy": clean_accuracy(
+            frames["predictions"], frames["histories"], frames["parameters"], settings
+        ),
+        "robust_accuracy": robust_accuracy(outcomes),
+        "robust_accuracy_over_seeds": over_seeds(outcomes),
+        "distances": distances(outcomes),
+        "softmax_gap": softmax_gap(outcomes),
+        "directions": reached(frames["directions"]),
+        "trust": frames["checks"],
+        "gradcam_shift": gradcam_shift(shifts),
+    }
+
+
+def write_run(
+    folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, pd.DataFrame], label: str, provenance
+):
+    """Write a run's tables, and what was seen image by image, into `folder`; what a former run left there goes.
+
+    `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`: per-image tables, written as
+    `<name>.csv.gz`, the same bytes for the same rows. `label`: what data they are of.
+    """
+    tables = {name: table for name, table in tables.items() if len(table)}
+    keep_only(folder, tables)
+    for name, table in tables.items():
+        write_table(table, folder / name, f"{TABLES[name].title}: {TABLES[name].shows} ({label})", provenance)
+    for name, table in images.items():
+        packed = {"method": "gzip", "mtime": 0}
+        table.assign(data=label).to_csv(folder / f"{name}.csv.gz", index=False, compression=packed)
 
 
 def timings(runs: Path) -> pd.DataFrame:

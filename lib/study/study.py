@@ -3,17 +3,12 @@
 Each answer is an artifact on disk. What is there and still belongs to this profile, data and code is read;
 what is not is made, with the stages before it, so that every notebook runs alone and a run that was killed
 goes on where it was.
-
-    python -m lib.study quick ham10000 0 attention data/raw
-
-trains one variant and attacks it.
 """
 
 import copy
 import hashlib
 import json
 import os
-import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -29,12 +24,13 @@ from lib.data import DATASETS, subset
 from lib.data.phantoms import write_phantoms
 from lib.data.prepared import Prepared, Rows, prepare
 from lib.data.preprocessing import images_and_records
-from lib.evaluation import outcomes_of_one, robust_accuracy, run_variant
-from lib.explain import attention_map, choose_images, grad_cam, map_shift
+from lib.evaluation import outcomes_of_one, robust_accuracy
+from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
 from lib.models.training import best_epoch, on_devices, set_determinism, train
 from lib.profile import load_profile
+from lib.study import explanations
 
 
 class Study:
@@ -76,9 +72,13 @@ class Study:
     @property
     def stamp(self) -> str:
         """What stands on every figure: data, model and profile."""
-        said = f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
-        departures = self.profile.departures
-        return said + (f"\nnot as in the paper: {', '.join(departures)}" if departures else "")
+        return f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
+
+    @property
+    def about(self) -> str:
+        """What a notebook says once of the run that it shows: data, network, seed, departures from the paper."""
+        departures = ", ".join(self.profile.departures) or "nothing"
+        return f"{self.short}, training run of seed {self.seed}; {self.stamp}.\nNot as in the paper: {departures}."
 
     @property
     def data_stamp(self) -> str:
@@ -89,6 +89,17 @@ class Study:
         """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""
         seed = "" if self.seed == self.profile.seeds[0] else f"_seed{self.seed}"
         return self.figures / f"{name}_{self.dataset}{seed}"
+
+    def inactive(self) -> dict:
+        """This data set, if the attention branch of this training run is off, see `claims.inactive_attention`."""
+        kept = self.histories().query("kept")
+        return inactive_attention(kept, self.profile.model.feature_layer)
+
+    def pipeline_figure(self) -> Path:
+        """Path of figure 1: the run's own for x-rays, which go through the pipeline, and another data set's by name."""
+        return (
+            self.figures / "fig1_xray_pipeline" if self.info.xray_contrast else self.figure("xray_pipeline")
+        )
 
     def provenance(self) -> dict:
         """Profile, data set, seed, data fingerprint and the file of starting weights, for whatever is written."""
@@ -361,71 +372,16 @@ class Study:
     # Explanations
 
     def chosen(self) -> pd.DataFrame:
-        """The test images that Grad-CAM explains, chosen by `lib.explain.choose_images`, not by hand."""
-        predictions = self.predictions()
-        predictions = predictions[predictions["image_id"].isin(self.evaluated["image_id"])]
-        correct = predictions.pivot_table(
-            index="image_id", columns="variant", values="correct", aggfunc="all"
-        )
-        correct = correct.reindex(self.evaluated["image_id"])
-        rows = choose_images(
-            self.evaluated["label"].to_numpy(),
-            {variant: correct[variant].to_numpy(bool) for variant in self.whole_variants},
-            self.profile.evaluation.gradcam_images,
-            self.profile.split.seed,
-        )
-        return self.evaluated.iloc[rows]
+        """The test images that Grad-CAM explains, see `lib.study.explanations`."""
+        return explanations.chosen(self)
 
     def explanations(self, variant: str) -> dict[str, np.ndarray]:
-        """Grad-CAM and attention maps of the chosen images, clean and attacked.
-
-        Arrays: image_id; adversarial (n, size, size, 3); predicted and confidence of the clean and of the
-        adversarial images (n, 2); gradcam and attention (n, 2, h, w) at the feature map's own resolution.
-        Grad-CAM explains the true class, so that both maps answer the same question.
-        """
-        evaluation, entry = self.profile.evaluation, self.examined()
-        chosen = self.chosen()
-
-        def make():
-            model, _ = self.trained(variant)
-            clean, labels = self.pixels(chosen), chosen["label"].to_numpy()
-            # All steps on every image: one that left at its first mistake would be perturbed less than the others.
-            attack = self.attack(entry).with_(leave=False)
-            classifier = self.classifier(variant, entry.through)
-            adversarial = attack(classifier, clean, labels, evaluation.gradcam_epsilon, seed=self.seed)
-            both = [clean, np.asarray(adversarial)]
-            probabilities = np.stack([model.predict_on_batch(x) for x in both], axis=1)
-            arrays = {
-                "image_id": chosen["image_id"].to_numpy(str),
-                "adversarial": both[1],
-                "predicted": probabilities.argmax(-1),
-                "confidence": probabilities.max(-1),
-                "gradcam": np.stack([grad_cam(model, x, labels, upsample=False) for x in both], axis=1),
-            }
-            if "attention" in variant:
-                maps = [attention_map(model, x, upsample=False) for x in both]
-                arrays["attention"] = np.stack(maps, axis=1)
-            return arrays
-
-        inputs = [chosen["image_id"].tolist(), entry.model_dump(), evaluation.gradcam_epsilon]
-        return self.kept("explanations.npz", variant, inputs, make)
+        """Grad-CAM and attention maps of the chosen images, clean and attacked, see `lib.study.explanations`."""
+        return explanations.explanations(self, variant)
 
     def shifts(self) -> pd.DataFrame:
         """How far each map moves under attack: one row per image, variant and kind of map."""
-
-        def measure(variant):
-            arrays = self.explanations(variant)
-            tables = []
-            for kind in ("gradcam", "attention"):
-                if kind in arrays:
-                    clean, adversarial = arrays[kind][:, 0], arrays[kind][:, 1]
-                    table = map_shift(clean, adversarial, self.images.shape[1:3])
-                    table.insert(0, "map", kind)
-                    table.insert(0, "image_id", arrays["image_id"])
-                    tables.append(table)
-            return pd.concat(tables, ignore_index=True)
-
-        return self.gather(measure, self.whole_variants)
+        return self.gather(lambda variant: explanations.shifts_of(self, variant), self.whole_variants)
 
     def gather(self, read, variants=None) -> pd.DataFrame:
         """The tables that `read(variant)` gives, of all variants or these, with dataset, variant, seed in front."""
@@ -464,11 +420,3 @@ def _fit(study, variant, training, validation, work):
         trained, model = model, build("float32")
         model.set_weights(trained.get_weights())
     return model, history
-
-
-if __name__ == "__main__":
-    try:
-        profile, dataset, seed, variant, data = sys.argv[1:]
-        run_variant(Study(profile, dataset, int(seed), data), variant)
-    except StudyError as error:
-        sys.exit(f"study: {error}")

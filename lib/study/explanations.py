@@ -1,0 +1,70 @@
+"""Grad-CAM and attention maps of a study's networks, clean and attacked, and how far they move."""
+
+import numpy as np
+import pandas as pd
+
+from lib.explain import attention_map, choose_images, grad_cam, map_shift
+
+
+def chosen(study) -> pd.DataFrame:
+    """The test images that Grad-CAM explains, chosen by `lib.explain.choose_images`, not by hand."""
+    predictions = study.predictions()
+    predictions = predictions[predictions["image_id"].isin(study.evaluated["image_id"])]
+    correct = predictions.pivot_table(index="image_id", columns="variant", values="correct", aggfunc="all")
+    correct = correct.reindex(study.evaluated["image_id"])
+    rows = choose_images(
+        study.evaluated["label"].to_numpy(),
+        {variant: correct[variant].to_numpy(bool) for variant in study.whole_variants},
+        study.profile.evaluation.gradcam_images,
+        study.profile.split.seed,
+    )
+    return study.evaluated.iloc[rows]
+
+
+def explanations(study, variant: str) -> dict[str, np.ndarray]:
+    """Grad-CAM and attention maps of the chosen images, clean and attacked.
+
+    Arrays: image_id; adversarial (n, size, size, 3); predicted and confidence of the clean and of the
+    adversarial images (n, 2); gradcam and attention (n, 2, h, w) at the feature map's own resolution.
+    Grad-CAM explains the true class, so that both maps answer the same question.
+    """
+    evaluation, entry = study.profile.evaluation, study.examined()
+    chosen = study.chosen()
+
+    def make():
+        model, _ = study.trained(variant)
+        clean, labels = study.pixels(chosen), chosen["label"].to_numpy()
+        # All steps on every image: one that left at its first mistake would be perturbed less than the others.
+        attack = study.attack(entry).with_(leave=False)
+        classifier = study.classifier(variant, entry.through)
+        adversarial = attack(classifier, clean, labels, evaluation.gradcam_epsilon, seed=study.seed)
+        both = [clean, np.asarray(adversarial)]
+        probabilities = np.stack([model.predict_on_batch(x) for x in both], axis=1)
+        arrays = {
+            "image_id": chosen["image_id"].to_numpy(str),
+            "adversarial": both[1],
+            "predicted": probabilities.argmax(-1),
+            "confidence": probabilities.max(-1),
+            "gradcam": np.stack([grad_cam(model, x, labels, upsample=False) for x in both], axis=1),
+        }
+        if "attention" in variant:
+            maps = [attention_map(model, x, upsample=False) for x in both]
+            arrays["attention"] = np.stack(maps, axis=1)
+        return arrays
+
+    inputs = [chosen["image_id"].tolist(), entry.model_dump(), evaluation.gradcam_epsilon]
+    return study.kept("explanations.npz", variant, inputs, make)
+
+
+def shifts_of(study, variant: str) -> pd.DataFrame:
+    """How far each map of one variant moves under attack: one row per image and kind of map."""
+    arrays = study.explanations(variant)
+    tables = []
+    for kind in ("gradcam", "attention"):
+        if kind in arrays:
+            clean, adversarial = arrays[kind][:, 0], arrays[kind][:, 1]
+            table = map_shift(clean, adversarial, study.images.shape[1:3])
+            table.insert(0, "map", kind)
+            table.insert(0, "image_id", arrays["image_id"])
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,115 @@
+"""All data sets and training runs of a profile, side by side."""
+
+from functools import cached_property
+
+import pandas as pd
+
+from lib import evaluation
+from lib.data.splits import class_counts
+from lib.evaluation import claims
+from lib.explain import measured
+from lib.models import build_classifier, parameter_counts
+from lib.profile import Model, load_profile
+from lib.study.study import Study
+
+WHOLE = ("shifts", "checks", "directions")  # made of the runs that meet every attack
+
+
+class Runs:
+    """The studies of a profile's data sets and seeds, and their tables one below the other.
+
+    `profile`: a name or a path; `dataset`: "all", or data sets of the profile separated by commas; `data`: the folder
+    of the original data. Raises StudyError for an unknown profile or data set.
+    """
+
+    def __init__(self, profile="quick", dataset="all", data="data/raw"):
+        self.profile = load_profile(profile)
+        names = self.profile.datasets if dataset == "all" else dataset.split(",")
+        self.studies = [Study(profile, name, seed, data) for name in names for seed in self.profile.seeds]
+        self.whole = [study for study in self.studies if study.whole_variants]
+        self.first = {name: next(study for study in self.studies if study.dataset == name) for name in names}
+        self.titles = {name: study.short for name, study in self.first.items()}
+        self.figures, self.stamp = self.studies[0].figures, self.studies[0].stamp
+        self.headline = self.studies[0].headline()
+
+    @property
+    def about(self) -> str:
+        """One sentence on the runs, as Markdown."""
+        profile, runs = self.profile, len(self.profile.seeds)
+        return (
+            f"**{profile.title}**: {', '.join(self.titles.values())} ({profile.label}); {profile.backbone_title}; "
+            f"{runs} training run{'s' if runs > 1 else ''} of each network. Not as in the paper: "
+            f"{', '.join(profile.departures) or 'nothing'}."
+        )
+
+    def provenance(self) -> dict:
+        """Profile, seeds, data and starting weights, for whatever is written."""
+        return {
+            "profile": self.profile.profile,
+            "data": self.profile.label,
+            "seed": self.profile.seeds,
+            "data_fingerprint": {name: study.fingerprint for name, study in self.first.items()},
+        } | self.studies[0].starting_weights
+
+    def gather(self, read, whole: bool = False) -> pd.DataFrame:
+        """The tables that `read(study)` gives, of all studies, or of those that meet every attack."""
+        return pd.concat(
+            [read(study) for study in (self.whole if whole else self.studies)], ignore_index=True
+        )
+
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """What all is computed from: histories, parameters, predictions, outcomes, shifts, checks, directions."""
+        reads = {
+            "histories": Study.histories,
+            "parameters": Study.parameters,
+            "predictions": Study.predictions,
+            "outcomes": evaluation.outcomes,
+            "shifts": Study.shifts,
+            "checks": evaluation.trust_checks,
+            "directions": evaluation.directions,
+        }
+        return {name: self.gather(read, name in WHOLE) for name, read in reads.items()}
+
+    @cached_property
+    def measures(self) -> list[pd.DataFrame]:
+        """The measures of 05_why: where it is hit, loss surface, matched confidence, frequencies, soundness."""
+        reads = (
+            measured.where_it_is_hit,
+            measured.loss_surface,
+            measured.matched,
+            measured.frequencies,
+            measured.soundness,
+        )
+        return [self.gather(read, whole=True) for read in reads]
+
+    def class_counts(self) -> pd.DataFrame:
+        """Images per data set, split and class."""
+        return pd.concat([class_counts(study.index, name) for name, study in self.first.items()])
+
+    def images(self) -> pd.DataFrame:
+        """Which images there were: image_id, group, class_name, split, dataset."""
+        columns = ["image_id", "group", "class_name", "split"]
+        return pd.concat([study.index[columns].assign(dataset=name) for name, study in self.first.items()])
+
+    def inactive(self, clean_accuracy: pd.DataFrame) -> dict:
+        """Data sets on which the attention branch is off, see `lib.evaluation.claims.inactive_attention`."""
+        return claims.inactive_attention(clean_accuracy, self.profile.model.feature_layer)
+
+    def claims(self, clean_accuracy: pd.DataFrame) -> pd.DataFrame:
+        """The claims of the paper and what these runs measured, see `lib.evaluation.claims.ledger`."""
+        resnet50 = {
+            variant: parameter_counts(build_classifier(Model(weights="none"), variant, 7, 224))
+            for variant in ("baseline", "attention")
+        }
+        added = resnet50["attention"]["parameters"] - resnet50["baseline"]["parameters"]
+        training, headline = self.profile.training, self.headline
+        return claims.ledger(
+            *(self.frames[name] for name in ("outcomes", "predictions", "histories", "shifts")),
+            resnet50["attention"]["attention_percent"],
+            100 * added / resnet50["baseline"]["backbone_parameters"],
+            headline=(headline.attack, headline.norm, headline.through),
+            protocol=training.epochs == 300 and training.patience == 40,
+            label=self.profile.label,
+            inactive=self.inactive(clean_accuracy),
+        )
