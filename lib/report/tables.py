@@ -210,8 +210,8 @@ def write_run(
 ):
     """Write a run's tables, and what was seen image by image, into `folder`; what a former run left there goes.
 
-    `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`: per-image tables, written as
-    `<name>.csv.gz`, the same bytes for the same rows. `label`: what data they are of.
+    `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`:
+    per-image tables, written as `<name>.csv.gz`, the same bytes for the same rows. `label`: what data they are of.
     """
     tables = {name: table for name, table in tables.items() if len(table)}
     keep_only(folder, tables)
