@@ -282,10 +282,12 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 
 
 def _ratio_axis(ax):
-    """A log axis from a half to twofold at least; where it is long, ticks at powers of ten only."""
+    """A log axis from a half to twofold at least, and to 30-fold at most: of a wider interval the ends are not seen, as
+    the rest could not be; where it is long, ticks at powers of ten only.
+    """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    low, high = min(low, 0.45), max(high, 2.2)
+    low, high = max(min(low, 0.45), 1 / 30), min(max(high, 2.2), 30)
     ax.set_xlim(low, high)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -122,7 +122,7 @@ def relative_change(
 
 
 def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Loss and accuracy per epoch on training (thin) and validation data (thick).
+    """Loss and accuracy per epoch on training (thin) and validation data (thick), means over training runs.
 
     A column per data set with its variants in one panel; more than two variants get a column each and the data sets
     rows. A marker stands at each run's lowest validation loss. Losses far above the others are drawn as an
@@ -165,6 +165,8 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
     entries = [{"color": COLOURS[v], "linestyle": DASHES[v], "label": v} for v in variants if not apart]
     entries += [{"linewidth": 0.7, "label": "training"}, {"linewidth": 1.7, "label": "validation"},
                 {"linestyle": "", "marker": "o", "markersize": 4.5, "label": "lowest validation loss"}]  # fmt: skip
+    if len(set(histories["seed"])) > 1:
+        entries += [{"linewidth": 0.7, "alpha": 0.35, "label": "validation, a training run"}]
     entries += [ARROW | {"label": "loss above the panel"}] if beyond else []
     handles = [Line2D([], [], **({"color": "0.3"} | entry)) for entry in entries]
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if size[0] < 5 else 6, frameon=False)
@@ -197,16 +199,18 @@ def gamma_by_step(table: pd.DataFrame) -> Figure:
 
 
 def _history(ax, runs, measure):
-    """The curves of one measure, a pair of lines per training run; thinner where there are many."""
-    scale = 1 if runs["seed"].min() == runs["seed"].max() else 0.7
-    for (variant, _), run in runs.groupby(["variant", "seed"], sort=False):
+    """The curves of one measure, by variant: of one training run, or the mean of several over each of them, faint."""
+    for variant, of_variant in runs.groupby("variant", sort=False):
         style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
-        ax.plot(run["epoch"], run[measure], **style, linewidth=0.7 * scale)
-        ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=1.7 * scale)
-        best = run.loc[run["val_loss"].idxmin()]
-        ax.plot(
-            best["epoch"], best[f"val_{measure}"], MARKERS[variant], color=COLOURS[variant], markersize=4.5
-        )
+        shown = of_variant.groupby("epoch")[[measure, f"val_{measure}"]].mean()
+        ax.plot(shown.index, shown[measure], **style, linewidth=0.7)
+        ax.plot(shown.index, shown[f"val_{measure}"], **style, linewidth=1.7)
+        for _, run in of_variant.groupby("seed"):
+            if len(set(of_variant["seed"])) > 1:
+                ax.plot(run["epoch"], run[f"val_{measure}"], **style, linewidth=0.7, alpha=0.35)
+            best = run.loc[run["val_loss"].idxmin()]
+            place = best["epoch"], best[f"val_{measure}"]
+            ax.plot(*place, MARKERS[variant], color=COLOURS[variant], markersize=4.5)
 
 
 def _limit(axes, top):
