@@ -97,7 +97,7 @@ def images_of(profile: Profile, dataset: str) -> int:
 
 def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.Series:
     """What one job of a stage takes, for one data set and seed (and variant); at most: the first seed has controls."""
-    if stage not in ("prepare", "variant", "attack", "gradcam", "why"):
+    if stage not in ("prepare", "variant", "train", "attack", "gradcam", "why"):
         return work()
     images, settings, evaluation = images_of(profile, dataset), profile.training, profile.evaluation
     classes = len(DATASETS[dataset].classes)
@@ -136,6 +136,9 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     epoch = max(
         settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation))
     )
+    if stage == "train":  # gamma under other settings, from every seed
+        epochs = min(profile.contrast.get("epochs", settings.epochs), EPOCHS) if profile.contrast else 0
+        return len(profile.seeds) * epochs * work(training=epoch, forward=validation)
     epochs = min(settings.epochs, EPOCHS)
     total = work(training=epochs * epoch, forward=epochs * validation + test)
     if settings.adversarial:
