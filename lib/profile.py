@@ -158,15 +158,6 @@ class Training(Section):
     class_weights: bool = True
     adversarial: Adversarial | None = None  # beyond the paper: train on adversarial images
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
-    devices: Positive = 1  # that share each batch; more than one on Keras' jax backend only
-
-    @model_validator(mode="after")
-    def devices_share_batches_evenly(self):
-        if self.batch_size % self.devices:
-            raise ValueError(
-                f"batch_size {self.batch_size} cannot be shared by {self.devices} devices evenly"
-            )
-        return self
 
 
 class Attack(Section):

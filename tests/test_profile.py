@@ -175,6 +175,7 @@ def test_what_goes_beyond_the_paper_is_a_departure(tmp_path, section, change, sa
 def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_path, monkeypatch):
     attacks = [{"attack": "pgd", "parameters": {"stepz": 10}}]
     path = write(tmp_path, QUICK | {"evaluation": {"attacks": attacks, "headline": "pgd-linf"}})
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
     study = Study(path, "ham10000", 0)
     monkeypatch.setattr(study, "trained", lambda variant: pytest.fail("trained first"))
     with pytest.raises(StudyError, match="'pgd' has no parameter 'stepz'"):

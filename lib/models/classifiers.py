@@ -13,7 +13,6 @@ from keras import layers
 
 from lib.models.attention import CBAM, SoftAttention, SqueezeExcitation
 from lib.models.backbones import FEATURES, backbone
-from lib.models.normalization import with_fused_batch_norm
 from lib.profile import Model as ModelSettings
 
 
@@ -36,8 +35,7 @@ def build_classifier(
     paper, in place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
 
     With `precision` "mixed_bfloat16" all between the preprocessing and the logits is computed in bfloat16; weights,
-    pixels, logits and probabilities are float32, so that `set_weights` passes between the two. Under TensorFlow its
-    batch normalisation is `lib.models.normalization.FusedBatchNormalization`.
+    pixels, logits and probabilities are float32, so that `set_weights` passes between the two.
 
     Initial weights depend on `seed` alone, and those of the backbone are the same for all variants.
     Raises StudyError when a weights file is missing or does not fit, the download of weights fails, or the library of
@@ -55,8 +53,6 @@ def build_classifier(
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = settings.batch_norm_momentum
-    if precision != "float32" and keras.backend.backend() == "tensorflow":  # JAX's compiler fuses Keras' own
-        return with_fused_batch_norm(model)
     return model
 
 

@@ -1,8 +1,6 @@
 """Training after section 3.3: Adam, cross-entropy, class weights, early stopping, short epochs."""
 
 import importlib
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -36,26 +34,6 @@ def set_determinism(seed: int, threads: int | None = None) -> None:
                     f"The profile wants {threads} thread(s) but TensorFlow already runs; restart the kernel."
                 ) from None
     keras.utils.set_random_seed(seed)
-
-
-@contextmanager
-def on_devices(n: int):
-    """In this context, models are built on, and batches shared by, the first n devices of Keras' jax backend.
-
-    Through keras.distribution: the compiled step sees the whole batch, so that batch normalisation and dropout, and
-    with them the result, are those of one device. (TensorFlow's strategies normalise each device's share on its
-    own.) One device asks for nothing. Raises StudyError on another backend, or with fewer devices than n.
-    """
-    if n == 1:
-        yield
-        return
-    if keras.backend.backend() != "jax":
-        raise StudyError("training.devices above 1 needs Keras' jax backend; set KERAS_BACKEND=jax.")
-    devices = keras.distribution.list_devices()
-    if len(devices) < n:
-        raise StudyError(f"The profile wants {n} devices for training, and this machine has {len(devices)}.")
-    with keras.distribution.DataParallel(devices=devices[:n], auto_shard_dataset=False).scope():
-        yield
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -167,12 +145,6 @@ def train(
     classes = model.output_shape[-1]
     weights = class_weights(training[1], classes) if settings.class_weights else np.ones(classes, "float32")
     mode = "max" if settings.monitor == "val_accuracy" else "min"
-    if settings.precision != "float32" and computes_in_bfloat16() is False:
-        warnings.warn(
-            "This processor has no bfloat16 arithmetic: training.precision mixed_bfloat16 takes several times as long "
-            "as float32 here.",
-            stacklevel=2,
-        )
     held_out = Epoch(*validation, classes, np.ones(classes, "float32"), settings, 1.0, 0, 0)
 
     history, gamma, resumed = _resume(directory)
@@ -186,9 +158,8 @@ def train(
             metrics=["accuracy"],
             jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
         )
-        model.optimizer.build(
-            model.trainable_variables
-        )  # left to the first step, TensorFlow traces that twice
+        # Left to the first step, TensorFlow would trace that twice.
+        model.optimizer.build(model.trainable_variables)
     trainer = settings.adversarial and _adversarial_trainer(model, settings.adversarial)
     while True:
         best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
@@ -197,15 +168,13 @@ def train(
         epoch = len(history)
         _seed_dropout(model, seed, epoch)
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
-        # Devices share a batch evenly: the epoch leaves out the few images over.
-        batches.order = batches.order[: len(batches.order) // settings.devices * settings.devices]
         by_step = GammaBySteps()
         if trainer:
             fitted = trainer.epoch(batches, seed, epoch)
         else:
             logs = model.fit(batches.feed(), epochs=1, shuffle=False, verbose=0, callbacks=[by_step]).history
             fitted = {name: values[0] for name, values in logs.items()}
-        loss, accuracy = _evaluate(model, held_out)
+        loss, accuracy = model.evaluate(held_out.feed(), verbose=0)
         row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(_gamma(model) or [np.nan])]
         history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
         steps = range(len(gamma) + 1, len(gamma) + len(by_step.values) + 1)
@@ -227,31 +196,8 @@ def _adversarial_trainer(model, settings):
     return importlib.import_module("lib.models.adversarial").AdversarialTrainer(model, settings)
 
 
-def _evaluate(model, held_out):
-    """Loss and accuracy of every image, on one device: several could not share a last, odd batch."""
-    distribution = keras.distribution.distribution()
-    keras.distribution.set_distribution(None)
-    try:
-        return model.evaluate(held_out.feed(), verbose=0)
-    finally:
-        keras.distribution.set_distribution(distribution)
-
-
 def _has_gpu() -> bool:
     return any("GPU" in device.upper() for device in keras.distribution.list_devices("gpu"))
-
-
-def computes_in_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
-    """Whether a GPU is there or the processor has bfloat16 arithmetic; None where Linux does not tell."""
-    if _has_gpu():
-        return True
-    if not cpuinfo.is_file():
-        return None
-    flags = next(
-        (line for line in cpuinfo.read_text().splitlines() if line.lower().startswith(("flags", "features"))),
-        "",
-    )
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split())) if flags else None
 
 
 def _seed_dropout(model, seed, epoch):

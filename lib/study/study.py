@@ -28,7 +28,7 @@ from lib.evaluation import outcomes_of_one, robust_accuracy
 from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
-from lib.models.training import best_epoch, on_devices, set_determinism, train
+from lib.models.training import best_epoch, set_determinism, train
 from lib.profile import load_profile
 from lib.study import explanations
 
@@ -403,7 +403,7 @@ def _fit(study, variant, training, validation, work):
         return build_classifier(profile.model, variant, *sizes, study.seed, precision)
 
     bar = tqdm(total=settings.epochs, desc=f"{study.dataset} {variant}", unit="epoch")
-    with on_devices(settings.devices), bar as progress:
+    with bar as progress:
         model, history = train(
             build(settings.precision),
             training,
@@ -414,7 +414,7 @@ def _fit(study, variant, training, validation, work):
             seed=study.seed,
             progress=progress,
         )
-    if settings.precision != "float32" or settings.devices > 1:
+    if settings.precision != "float32":
         # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16, so that
         # a smaller budget would be rounded away.
         trained, model = model, build("float32")

@@ -5,7 +5,7 @@
 
 One epoch of the small ResNet on random images, in turn: by `lib.models.training.train`, with validation and
 checkpoint, and by model.fit on the same arrays as float32 in memory, with validation. Then the same fit of ResNet-50
-in both precisions, of which nothing is required where the processor has no bfloat16 arithmetic. Writes
+in both precisions, of which nothing is required. Writes
 figures/bench/training.csv: work, ours_seconds, peer, peer_seconds, ratio (peer over ours), required, and the processor
 seconds of both, which a busy machine disturbs less, with their ratio; of the fastest round of each.
 """
@@ -28,7 +28,7 @@ import pandas as pd  # noqa: E402
 from machine import machine, versions  # noqa: E402
 
 from lib.models import build_classifier  # noqa: E402
-from lib.models.training import class_weights, computes_in_bfloat16, train  # noqa: E402
+from lib.models.training import class_weights, train  # noqa: E402
 from lib.profile import Model, Training  # noqa: E402
 
 CLASSES = 7
@@ -139,7 +139,7 @@ def main():
         for _ in range(rounds):
             mixed()
             beside.update()
-        add("epoch of ResNet-50 in bfloat16", "in float32", beside, 1.3 if computes_in_bfloat16() else np.nan)
+        add("epoch of ResNet-50 in bfloat16", "in float32", beside, np.nan)
 
     options.out.mkdir(parents=True, exist_ok=True)
     columns = (
