@@ -87,9 +87,12 @@ def test_clean_accuracy_needs_enough_images_to_call_it_no_drop():
     assert many.loc["C3", "verdict"].startswith("reproduced")
 
 
-def test_nothing_left_on_either_side_says_nothing_about_the_extreme_claim():
-    table = ledger(outcomes((0.9, 0.6, 0.0), (0.9, 0.6, 0.0)))
-    assert table.loc["C2", "verdict"].startswith("not testable on this data")
+def test_a_last_image_that_stands_or_falls_does_not_turn_the_extreme_claim():
+    none = ledger(outcomes((0.9, 0.6, 0.0), (0.9, 0.6, 0.0), n=50))
+    one = ledger(outcomes((0.9, 0.6, 0.02), (0.9, 0.6, 0.0), n=50))
+    assert none.loc["C2", "ours"] == 0
+    assert none.loc["C2", "ci_low"] < 0 < none.loc["C2", "ci_high"]
+    assert none.loc["C2", "verdict"] == one.loc["C2", "verdict"]
 
 
 def test_budgets_at_which_nothing_stands_do_not_water_the_extreme_claim_down():

@@ -83,8 +83,8 @@ RULES = {
     "several budgets, which flatters any method; the average does not. Which budgets are typical is read off the "
     "same images.)",
     "C2": "Difference of robust accuracy in points, averaged over those extreme budgets at which either network has an "
-    "image right (the relative change is undefined where the baseline has none). Reproduced if its 95 % interval lies "
-    "above 0, not reproduced if it lies below 0, else inconclusive.",
+    "image right, or at the smallest of them if none stands (the relative change is undefined where the baseline has "
+    "none). Reproduced if its 95 % interval lies above 0, not reproduced if it lies below 0, else inconclusive.",
     "C3": f"Difference of clean accuracy in points. Reproduced if its 95 % interval lies above {-100 * CLEAN_MARGIN:g} "
     "points, otherwise not reproduced if it lies below 0, else inconclusive.",
     "C4": "Parameters of the block on ResNet-50, in percent of the backbone's, counted in the built model. "
@@ -256,6 +256,8 @@ def ledger(
         typical, extreme = (
             standing.loc[standing["regime"] == regime, "epsilon"] for regime in ("typical", "extreme")
         )
+        if extreme.empty:  # whether a last image stands is chance: the verdict must not hang on it
+            extreme = here.loc[here["regime"] == "extreme", "epsilon"].head(1)
         under_headline = under(attacked, *headline)
         found = {
             "C1": _relative(under_headline, typical),
@@ -276,7 +278,7 @@ def ledger(
         if runs and runs.all:
             row["verdict"] = f"{UNTESTABLE}: attention inactive in {runs}, gamma <= 0 ({label})"
             continue
-        if row.get("seeds") == 1 and not row["verdict"].startswith(("not tested", UNTESTABLE)):
+        if row.get("seeds") == 1 and not row["verdict"].startswith("not tested"):
             row["verdict"] = UNDECIDED
         row["verdict"] += f" ({label}; attention inactive in {runs})" if runs else f" ({label})"
     rows.append(
