@@ -115,7 +115,8 @@ NOT_BEHIND = [
     ("model", "attacks/base"), ("model", "models/adversarial"), ("model", "data/check"), ("model", "report/tables"),
     ("model", "profile"), ("pixels", "data/check"), ("pixels", "data/splits"), ("pixels", "models/training"),
     ("index", "data/fetch"), ("index", "models/training"), ("outcomes", "explain/gradcam"),
-    ("outcomes", "models/training"), ("outcomes", "report/curves"), ("trust", "explain/surface"),
+    ("outcomes", "models/training"), ("outcomes", "report/curves"), ("outcomes", "evaluation/claims"),
+    ("trust", "explain/surface"),
     ("explanations", "evaluation/statistics"), ("explanations", "report/figures"), ("predictions", "attacks/base"),
     ("surface", "report/charts"),
 ]  # fmt: skip
