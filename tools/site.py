@@ -158,7 +158,7 @@ def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.*)", cell.source, re.MULTILINE) or [heading])[-1]
             continue
-        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "hide-input"})
         if not any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             continue
         saved = re.search(r'figures\.save\([^"]*"(\w+)"', cell.source)
