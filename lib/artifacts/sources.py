@@ -22,8 +22,8 @@ BY_VALUE = (
     "lib/artifacts/sources.py",
     "lib/data/registry.py",
 )
-# Methods of a study whose answers are in every key: the model's key names the data and how it was trained.
 STUDY = ROOT / "lib" / "study" / "study.py"
+# Methods of a study whose answers are in every key: the model's key names the data and how it was trained.
 KEYED = ("trained", "split", "index", "images", "pixels", "model_key", "directory", "provenance", "kept")
 
 
@@ -104,7 +104,7 @@ def _behind(path: Path, line: int | None, name: str) -> tuple[list[str], list[Pa
             ):
                 if part.value.id == "self" and part.attr in methods:
                     waiting.append((path, methods[part.attr], methods))
-                elif part.value.id == "study" and STUDY.is_file():
+                elif part.value.id == "study":
                     of_study = _methods(_defined(STUDY)["Study"])
                     waiting += [(STUDY, of_study[part.attr], of_study)] if part.attr in of_study else []
     return code, imported

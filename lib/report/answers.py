@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.evaluation.claims import ONE_RUN, RULES, inactive_attention, stem
 from lib.profile import Model, Training
+from lib.report.conclusions import SAME_MAP
 from lib.report.curves import ATTACK_TITLES
 from lib.report.figures import count
 from lib.report.tables import rounded
@@ -148,14 +149,15 @@ def sound(sanity: pd.DataFrame, label: str) -> str:
         kept = []
         for (kind, variant), runs in maps.groupby(["map", "variant"], sort=False):
             name = "attention's own map" if kind == "attention" else f"Grad-CAM of {variant}"
-            if n := (runs["mean"] > 0.5).sum():
+            if n := (runs["mean"] > SAME_MAP).sum():
                 kept.append(f"{name} in {n} of {len(runs)} training run(s) ({count(runs)} images each)")
         said.append(f"{dataset}, {', '.join(kept) or f'no map ({count(maps)} images)'}")
     if not said:
         return ""
     return (
-        "Maps that keep a rank correlation above 0.5 when all weights of their network are randomised, and so show the "
-        f"image and not what was learnt (Adebayo et al. 2018; {label}; numbers in `why_sanity`): {'; '.join(said)}."
+        f"Maps that keep a rank correlation above {SAME_MAP} when all weights of their network are randomised, and so "
+        f"show the image and not what was learnt (Adebayo et al. 2018; {label}; numbers in `why_sanity`): "
+        f"{'; '.join(said)}."
     )
 
 

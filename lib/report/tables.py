@@ -111,6 +111,12 @@ def over_seeds(outcomes: pd.DataFrame) -> pd.DataFrame:
     return table[[column for column in table if column != "through"] + ["through"]]
 
 
+def _in_percent(table: pd.DataFrame, share: str) -> list[str]:
+    """A share of each row and its 95 % interval in percent, as text."""
+    percent = 100 * table[[share, "ci_low", "ci_high"]]
+    return [f"{value:.0f} ({low:.0f} to {high:.0f})" for value, low, high in percent.itertuples(index=False)]
+
+
 def printed(robust: pd.DataFrame, epsilons=None) -> pd.DataFrame:
     """Robust accuracies as a paper prints them: a row per run and attack, a column per epsilon, each cell percent
     and 95 % interval. `robust` as from `robust_accuracy`, of one norm; `epsilons`: those wanted, or all.
@@ -118,12 +124,7 @@ def printed(robust: pd.DataFrame, epsilons=None) -> pd.DataFrame:
     wanted = robust if epsilons is None else robust[robust["epsilon"].isin([0, *epsilons])]
     cells = wanted.assign(
         attack=wanted["attack"].where(wanted["through"] == "logits", wanted["attack"] + " (softmax)"),
-        cell=wanted.apply(
-            lambda r: (
-                f"{100 * r['robust_accuracy']:.0f} ({100 * r['ci_low']:.0f} to {100 * r['ci_high']:.0f})"
-            ),
-            axis="columns",
-        ),
+        cell=_in_percent(wanted, "robust_accuracy"),
     )
     rows = ["dataset", "attack", "variant", "seed", "n"]
     return cells.pivot_table(index=rows, columns="epsilon", values="cell", aggfunc="first", sort=False)
@@ -178,9 +179,7 @@ def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
 
 def ways(moved: pd.DataFrame) -> pd.DataFrame:
     """`reached` as text: percent of images with 95 % intervals, a column per epsilon."""
-    percent = (100 * moved[["reached", "ci_low", "ci_high"]]).round(0).astype(int)
-    shares = [f"{share} ({low} to {high})" for share, low, high in percent.itertuples(index=False)]
-    moved = moved.assign(share=shares, way=moved["start"] + " → " + moved["goal"])
+    moved = moved.assign(share=_in_percent(moved, "reached"), way=moved["start"] + " → " + moved["goal"])
     rows = ["way", "attack", "variant", "n"]
     return moved.pivot_table(index=rows, columns="epsilon", values="share", aggfunc="first", sort=False)
 
