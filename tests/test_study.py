@@ -14,6 +14,7 @@ import pytest
 
 from lib import ROOT
 from lib.artifacts import PROVENANCE
+from lib.study import Study
 
 OUT = ROOT / "figures" / "test"
 COLUMNS = {
@@ -150,6 +151,22 @@ def test_a_second_call_does_nothing_and_ends_within_seconds(finished):
 def test_runs_of_ones_own_are_ignored_by_git(finished):
     ignored = subprocess.run(["git", "check-ignore", OUT / "report.html", OUT / "compared.md"], cwd=ROOT)
     assert ignored.returncode == 0
+
+
+def test_a_run_killed_just_before_it_keeps_its_model_goes_on(tmp_path, monkeypatch):
+    def killed(model):
+        raise KeyboardInterrupt
+
+    study = Study("test", "chestxray14", 0)
+    study.runs = tmp_path
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.study.study.parameter_counts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.trained("attention")
+    _, history = study.trained("attention")
+    gamma = pd.read_csv(study.directory("attention") / "gamma.csv")
+    assert gamma["epoch"].unique().tolist() == history["epoch"].tolist()
+    assert [path.name for path in study.directory("attention").glob("training-*")] == []
 
 
 def test_a_typo_in_a_profile_is_one_sentence(tmp_path):

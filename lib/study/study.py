@@ -8,7 +8,7 @@ goes on where it was.
 import copy
 import hashlib
 import json
-import os
+import shutil
 from functools import cached_property
 from pathlib import Path
 
@@ -201,7 +201,9 @@ class Study:
             model, history = _fit(self, variant, self.split("train"), self.split("validation"), work)
             with artifacts.replacing(directory / "history.csv") as path:
                 history.to_csv(path, index=False)
-            os.replace(work / "gamma.csv", directory / "gamma.csv")
+            with artifacts.replacing(directory / "gamma.csv") as path:
+                # Not moved: after a kill before the model is kept, training goes on from `work`.
+                shutil.copyfile(work / "gamma.csv", path)
             with artifacts.replacing(directory / "parameters.json") as path:
                 path.write_text(json.dumps(parameter_counts(model)))
             model.save(temporary)
