@@ -125,9 +125,7 @@ class Model(Section):
             return path if path.is_file() else None
         path = Path(self.weights)
         if not path.is_file():
-            raise StudyError(
-                f"model.weights names {self.weights}, which is not a file; give imagenet, none or a path."
-            )
+            raise StudyError(f"model.weights names {self.weights}, which is not a file; give imagenet, none or a path.")
         return path
 
 
@@ -221,9 +219,7 @@ class Evaluation(Section):
     attacks: list[Attack]
     batch_size: Positive = 64
     headline: str = "autoattack-linf"  # the attack whose curve the claims are judged on
-    gradcam_attack: str = (
-        "pgd-linf"  # the attack whose images Grad-CAM explains and the trust section examines
-    )
+    gradcam_attack: str = "pgd-linf"  # the attack whose images Grad-CAM explains and the trust section examines
     trust_images: Positive = 100
     trust_epsilon: Annotated[float, Field(gt=0)] = 1
     trust: Trust = Trust()
@@ -239,9 +235,7 @@ class Evaluation(Section):
             raise ValueError("attacks lists the same attack, norm and output twice")
         for key in ("headline", "gradcam_attack"):
             if getattr(self, key) not in names:
-                raise ValueError(
-                    f"{key} names {getattr(self, key)!r}, which is not among the attacks {names}"
-                )
+                raise ValueError(f"{key} names {getattr(self, key)!r}, which is not among the attacks {names}")
         trusted = self.named(self.gradcam_attack)
         if self.trust_epsilon not in (trusted.epsilons or self.epsilons):
             raise ValueError(f"trust_epsilon must be one of the epsilons of {trusted.name}")
@@ -375,9 +369,7 @@ class Profile(Section):
             "adversarial training": [t.adversarial for t in training],
             "precision": [t.precision for t in training],
             "number of epochs": [(t.epochs, t.patience, t.min_delta) for t in training],
-            "share of the data per epoch": [
-                [t.epoch_fraction.get(d, 1) for d in self.datasets] for t in training
-            ],
+            "share of the data per epoch": [[t.epoch_fraction.get(d, 1) for d in self.datasets] for t in training],
         }
         return [name for name, (here, there) in compared.items() if here != there]
 
@@ -409,9 +401,7 @@ def load_profile(name: str | Path) -> Profile:
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path.name}: {_one_sentence(error)}") from None
     if profile.profile != path.stem:
-        raise StudyError(
-            f"{path.name}: profile is {profile.profile!r} but must be the file's name, {path.stem!r}."
-        )
+        raise StudyError(f"{path.name}: profile is {profile.profile!r} but must be the file's name, {path.stem!r}.")
     return profile
 
 

@@ -47,9 +47,7 @@ def look(browser, host, names, width, scheme):
     page.on("console", lambda message: found(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: found(str(error)))
     page.on("requestfailed", lambda request: found(f"failed request {request.url}"))
-    page.on(
-        "response", lambda answer: found(f"{answer.status} {answer.url}") if answer.status >= 400 else None
-    )
+    page.on("response", lambda answer: found(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     page.on("request", lambda request: None if request.url.startswith(own) else found(f"asks {request.url}"))
     for name in names:
         here[0] = name

@@ -82,9 +82,7 @@ def test_it_makes_a_model_more_robust(method, tmp_path):
     data, held_out = fragile(128, 0), fragile(64, 1)
 
     def robust(adversarial):
-        settings = Training(
-            epochs=12, batch_size=32, learning_rate=0.02, adam_epsilon=1e-7, adversarial=adversarial
-        )
+        settings = Training(epochs=12, batch_size=32, learning_rate=0.02, adam_epsilon=1e-7, adversarial=adversarial)
         model, _ = train(dense(), data, held_out, settings, tmp_path / str(bool(adversarial)))
         images, labels = held_out[0].astype("float32"), held_out[1]
         attacked = make_attack("pgd", steps=10)(Classifier(model), images, labels, 4.0)

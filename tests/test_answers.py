@@ -49,10 +49,7 @@ def test_the_answer_on_robustness_is_that_against_the_baseline():
          "ci_low": [1.0, -9.0], "ci_high": [9.0, -1.0], "n": 60}
     )  # fmt: skip
     said = answers.robustness(rows, "autoattack", "phantom data")
-    assert (
-        "attention keeps 45 % of the images and the baseline 50 %: -5.0 points (95 % CI -9.0 to -1.0; n = 60"
-        in said
-    )
+    assert "attention keeps 45 % of the images and the baseline 50 %: -5.0 points (95 % CI -9.0 to -1.0; n = 60" in said
     assert "**lower with attention**" in said
     assert "one training run" in said
     assert "at no budget" in answers.robustness(rows.iloc[:0], "autoattack", "phantom data")
@@ -113,18 +110,13 @@ def test_checks_are_counted_by_kind_so_that_many_that_pass_hide_none():
 
 
 def test_maps_that_randomising_leaves_as_they_are_are_named():
-    rows = [
-        ("d", "attention", seed, "attention", "backbone, bottom", 10, mean)
-        for seed, mean in ((0, 0.1), (1, 0.7))
-    ]
+    rows = [("d", "attention", seed, "attention", "backbone, bottom", 10, mean) for seed, mean in ((0, 0.1), (1, 0.7))]
     rows += [
         ("d", "baseline", 0, "gradcam", "backbone, bottom", 9, -0.02),
         ("d", "baseline", 0, "gradcam", "logits", 9, 1),
     ]
     sanity = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "map", "against", "n", "mean"])
-    said = answers.sound(
-        sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data"
-    )
+    said = answers.sound(sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data")
     assert said.endswith("d, attention's own map in 1 of 2 training run(s) (n = 10 images each).")
     assert "phantom data" in said
     none = sanity[sanity["mean"] < 0.5].assign(ci_low=0.0, ci_high=0.0)
@@ -139,9 +131,7 @@ def test_what_the_branch_passes_on_is_gamma_times_the_mean_of_its_maps():
 
 
 def test_when_gamma_fell_is_said():
-    run = pd.DataFrame(
-        {"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]}
-    )
+    run = pd.DataFrame({"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]})
     assert answers.gamma_in_training(run) == (
         "In training gamma fell to 0 or below in epoch 3; it was 0.016 after epoch 1 and "
         "-0.0021 after epoch 4, the last."

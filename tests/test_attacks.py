@@ -40,9 +40,7 @@ def linear(weights, bias, ending="logits"):
         x = keras.layers.Dense(units, name=ending)(x)
         x = keras.layers.Softmax()(x) if ending != "bare" else x
     model = keras.Model(inputs, x)
-    next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense)).set_weights(
-        [weights, bias]
-    )
+    next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense)).set_weights([weights, bias])
     return model
 
 
@@ -230,9 +228,7 @@ def test_strong_attacks_find_the_margin_of_a_linear_model(name, norm, dual):
     assert (classifier.predict(attack(classifier, images, labels, smallest * 1.01)) == 1).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "norm", "dual"), [("fab_t", "linf", 1), ("fab_t", "l2", 2), ("cw", "l2", 2)]
-)
+@pytest.mark.parametrize(("name", "norm", "dual"), [("fab_t", "linf", 1), ("fab_t", "l2", 2), ("cw", "l2", 2)])
 def test_minimal_attacks_find_the_smallest_perturbation(name, norm, dual):
     model, images, w, margins = linear_problem()
     smallest = margins / np.linalg.norm(w, dual)

@@ -53,9 +53,7 @@ def test_a_backbone_is_its_librarys_with_weights_from_a_file(name, tmp_path):
     source = application(include_top=False, weights=None, input_shape=(size, size, 3))
     source.save_weights(tmp_path / "backbone.weights.h5")
     feature_layer = FEATURE_LAYERS[name][1]
-    settings = Model(
-        backbone=name, weights=str(tmp_path / "backbone.weights.h5"), feature_layer=feature_layer
-    )
+    settings = Model(backbone=name, weights=str(tmp_path / "backbone.weights.h5"), feature_layer=feature_layer)
     model = build_classifier(settings, "attention", 3, size)
     images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     features = keras.Model(model.input, model.get_layer("features").output)(images)
@@ -87,9 +85,7 @@ def test_a_vision_transformer_gives_its_patches_as_a_map(tmp_path):
     assert np.isfinite(slope).all()
     assert np.abs(slope).max() > 0
     model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(
-        keras.saving.load_model(tmp_path / "model.keras")(images), model(images), atol=1e-6
-    )
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras")(images), model(images), atol=1e-6)
 
 
 def test_without_keras_hub_a_sentence_says_what_to_install(monkeypatch):

@@ -40,18 +40,14 @@ def make_set(folder: Path, dataset: str) -> None:
             rows.append([f"HAM_{i // 3:07d}", name, dx, "histo", "50", "male", "face"])
             encode(folder / f"HAM10000_images_part_{1 + i % 2}" / f"{name}.jpg", image)
     elif dataset == "chestxray14":
-        rows = [
-            ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"]
-        ]
+        rows = [["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"]]
         rows[0] += ["View Position", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"]
         for i, image in enumerate(images):
             name, labels = (
                 f"{i // 2 + 1:08d}_{i % 2:03d}.png",
                 ("No Finding", "Mass|Pneumothorax", "Nodule")[i % 3],
             )
-            rows.append(
-                [name, labels, str(i % 2), str(i // 2 + 1), "57", "M", "PA", "48", "40", "0.143", "0.143"]
-            )
+            rows.append([name, labels, str(i % 2), str(i // 2 + 1), "57", "M", "PA", "48", "40", "0.143", "0.143"])
             encode(folder / "images" / name, image[..., 0])
         listed = [row[0] for row in rows[1:]]
         (folder / "test_list.txt").write_text("\n".join(listed[:20]))
@@ -131,9 +127,7 @@ def place(clean: dict, tmp_path: Path):
 
 
 def kinds(check: Check, *severities: str) -> set:
-    return set(
-        check.findings["kind"][check.findings["severity"].isin(severities or ("error", "excluded", "note"))]
-    )
+    return set(check.findings["kind"][check.findings["severity"].isin(severities or ("error", "excluded", "note"))])
 
 
 # Of a made-up set: the published label file and sizes are others.
@@ -141,9 +135,7 @@ ALWAYS = {"not the published file", "other size"}
 
 
 @pytest.mark.parametrize("dataset", SETS)
-def test_a_clean_set_is_usable_with_every_image_and_nothing_above_a_note(
-    place, clean: dict, dataset: str
-) -> None:
+def test_a_clean_set_is_usable_with_every_image_and_nothing_above_a_note(place, clean: dict, dataset: str) -> None:
     spot = place(dataset)
     check = spot.check()
     assert kinds(check) <= ALWAYS
@@ -279,9 +271,7 @@ def reencode(mode: str, form: str, **options):
     def change(path: Path) -> None:
         image = Image.open(path).convert("RGB")
         image = (
-            Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) << 8)
-            if mode == "I;16"
-            else image.convert(mode)
+            Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) << 8) if mode == "I;16" else image.convert(mode)
         )
         image.save(path, format=form, **options)
 
@@ -356,9 +346,7 @@ IMAGES = [
 
 
 @pytest.mark.parametrize(("dataset", "spoil", "expected"), IMAGES)
-def test_a_defect_of_an_image_is_found_and_costs_that_image_at_most(
-    place, dataset: str, spoil, expected: dict
-) -> None:
+def test_a_defect_of_an_image_is_found_and_costs_that_image_at_most(place, dataset: str, spoil, expected: dict) -> None:
     spot = place(dataset)
     spoil(spot)
     check = spot.check()
@@ -437,9 +425,7 @@ def test_one_image_too_many_left_out_is_an_error_and_all_are_listed(place) -> No
     assert kinds(check, "error") == {"too many excluded"}
     assert check.summary["n"].tolist()[:3] == [1, 5, 1]
     assert check.sentence.endswith("is not usable: too many excluded.")
-    with pytest.raises(
-        StudyError, match=r"6 of 100 images.*empty \(5\), truncated.*101_left.*data check eyepacs"
-    ):
+    with pytest.raises(StudyError, match=r"6 of 100 images.*empty \(5\), truncated.*101_left.*data check eyepacs"):
         spot.usable()
 
 
@@ -542,9 +528,7 @@ def test_medmnist_sets_are_checked_by_the_same_rules(tmp_path: Path) -> None:
     ):
         medmnist(tmp_path / "retinamnist", copy(target, source))
         assert kinds(checked()) == expected
-    findings = checked().findings.set_index(
-        "kind"
-    )  # the copy that training would see goes, the other is tested
+    findings = checked().findings.set_index("kind")  # the copy that training would see goes, the other is tested
     assert findings.loc["leaking copy", "image_id"] == "train-00000"
     assert findings.loc["leaking copy", "detail"] == "the same pixels as test-00005"
     assert checked().usable

@@ -105,9 +105,7 @@ def test_a_network_whose_attention_is_off_tests_no_claim_about_attention():
     gain = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
     table = ledger(gain, shift=(0.2, 0.7), inactive={"d": claims.Inactive(3, 3)})
     for claim in ("C1", "C2", "C3", "C6", "S1", "S3"):
-        assert table.loc[claim, "verdict"].startswith(
-            "not testable on this data: attention inactive in 3 of 3 runs"
-        )
+        assert table.loc[claim, "verdict"].startswith("not testable on this data: attention inactive in 3 of 3 runs")
     assert table.loc["C4", "verdict"].startswith("reproduced (the block; ")
     assert "1.31 %" in table.loc["C4", "verdict"]
 
@@ -195,9 +193,7 @@ def test_balanced_change_weighs_a_rare_class_as_much_as_a_frequent_one():
     table = outcomes((1, 1, 0), (1, 1, 0), n=100)
     rare = table["image_id"] >= "i090"
     table["label"] = rare.astype(int)
-    fallen = (
-        rare & (table["image_id"] >= "i095") & (table["epsilon"] == 1) & (table["variant"] == "attention")
-    )
+    fallen = rare & (table["image_id"] >= "i095") & (table["epsilon"] == 1) & (table["variant"] == "attention")
     table.loc[fallen, "correct"] = False
     found = ledger(table)
     assert found.loc["S3", "ours"] == pytest.approx(-25)
@@ -268,9 +264,7 @@ def test_without_an_attack_run_both_ways_the_softmax_row_is_not_testable():
 def test_the_softmax_gap_is_what_the_attack_misses():
     table = claims.softmax_gap(both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3))).set_index(["variant", "epsilon"])
     assert len(table) == 4
-    assert table.loc[("attention", 1), ["logits", "softmax", "difference"]].to_list() == pytest.approx(
-        [0.5, 0.8, 0.3]
-    )
+    assert table.loc[("attention", 1), ["logits", "softmax", "difference"]].to_list() == pytest.approx([0.5, 0.8, 0.3])
     assert (table["ci_low"] <= table["difference"]).all()
     assert (table["difference"] <= table["ci_high"]).all()
     assert claims.softmax_gap(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).empty

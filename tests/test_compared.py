@@ -59,9 +59,7 @@ def test_one_training_run_beside_another_is_no_contradiction():
 
 
 def test_what_stands_behind_a_verdict_does_not_contradict():
-    ours = PUBLISHED.assign(
-        verdict=PUBLISHED["verdict"].str.replace(")", "; attention inactive in 1 of 3 runs)")
-    )
+    ours = PUBLISHED.assign(verdict=PUBLISHED["verdict"].str.replace(")", "; attention inactive in 1 of 3 runs)"))
     assert not compare_claims(PUBLISHED, ours)["contradiction"].any()
 
 
@@ -74,9 +72,7 @@ def test_a_claim_that_only_one_of_the_two_has_is_shown_as_a_contradiction():
 @given(ends=st.lists(st.floats(-100, 100), min_size=4, max_size=4))
 def test_overlap_is_symmetric_and_is_that_of_intervals(ends):
     first, second = sorted(ends[:2]), sorted(ends[2:])
-    one, other = (
-        table(("C1", "a", "%", sum(e) / 2, *e, "inconclusive (phantom data)")) for e in (first, second)
-    )
+    one, other = (table(("C1", "a", "%", sum(e) / 2, *e, "inconclusive (phantom data)")) for e in (first, second))
     there, back = (compare_claims(*pair)["overlap"].item() for pair in ((one, other), (other, one)))
     assert there == back == (max(first[0], second[0]) <= min(first[1], second[1]))
 

@@ -19,9 +19,7 @@ class Counting(Classifier):
     """A classifier of three classes that nothing moves, and that counts the steps taken with each image."""
 
     def __init__(self):
-        model = keras.Sequential(
-            [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, name="logits")]
-        )
+        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, name="logits")])
         model.layers[-1].set_weights([np.zeros((192, 3), "float32"), np.array([9, 1, 0], "float32")])
         super().__init__(model)
         self.steps = {}
@@ -50,9 +48,7 @@ class Counting(Classifier):
 )
 def test_an_attack_takes_the_passes_that_are_charged_for_it(name, norm, parameters):
     classifier, n = Counting(), 5
-    make_attack(name, norm=norm, **parameters)(
-        classifier, np.full((n, 8, 8, 3), 100.0), np.zeros(n, int), 2.0
-    )
+    make_attack(name, norm=norm, **parameters)(classifier, np.full((n, 8, 8, 3), 100.0), np.zeros(n, int), 2.0)
     queries = classifier.steps.pop("SquareSteps", 0)
     charged = n * cost.attack_work(name, 3, **parameters)
     assert charged["gradient"] == sum(classifier.steps.values())
@@ -74,9 +70,7 @@ def test_training_on_ham10000_as_the_paper_does_it():
     assert work["training"] == 75 * 651
     # FGSM twice; BIM, MI-FGSM and PGD twice; APGD; AutoAttack twice and in L2 on 200; PGD and CW in L2, on 200.
     autoattack = 100 + 6 * 100 + 6 * 100
-    per_image = (
-        2 * 8 + 2 * (20 + 8) + 2 * (20 + 8) + 2 * (3 * 40 + 8) + (100 + 8) + 2 * (autoattack + 8) + (40 + 8)
-    )
+    per_image = 2 * 8 + 2 * (20 + 8) + 2 * (20 + 8) + 2 * (3 * 40 + 8) + (100 + 8) + 2 * (autoattack + 8) + (40 + 8)
     few = 200 * (autoattack + 8) + 200 * (600 + 8) + 200 * 8
     directions = 1000 * 2 / 7 * (3 * 40 + 8)
     assert work["gradient"] == pytest.approx(1000 * per_image + few + directions)
@@ -106,13 +100,9 @@ def test_jobs_and_hours_on_a_machine_of_round_numbers(machine):
     work = cost.stage_work(PAPER, "variant", "ham10000")
     passes = work["training"] / 4 + work["gradient"] / 10 + work["forward"] / 100
     assert table.loc["variant", "cpu_hours"] * 3600 == pytest.approx(6 * (passes + cost.START))
-    assert table.loc["variant", "gpu_hours"] * 3600 == pytest.approx(
-        6 * (passes * 4 / cost.GPU_TRAINING + cost.START)
-    )
+    assert table.loc["variant", "gpu_hours"] * 3600 == pytest.approx(6 * (passes * 4 / cost.GPU_TRAINING + cost.START))
     # A network twice as wide in pixels passes a quarter of the images.
-    larger = PAPER.model_copy(
-        update={"preprocessing": PAPER.preprocessing.model_copy(update={"image_size": 448})}
-    )
+    larger = PAPER.model_copy(update={"preprocessing": PAPER.preprocessing.model_copy(update={"image_size": 448})})
     assert cost.measured(larger)["training"] == 1.0
     assert cost.measured(larger)["memory_mb"] == 20000
 
@@ -164,9 +154,7 @@ def test_adversarial_training_and_controls_cost_what_they_take():
         update={"training": PAPER.training.model_copy(update={"adversarial": Adversarial(method="pgd-at")})}
     )
     plain, hard = (cost.stage_work(profile, "variant", "ham10000") for profile in (PAPER, mine))
-    assert (
-        hard["gradient"] - plain["gradient"] == 7 * 75 * 651
-    )  # seven steps for every image that is trained on
+    assert hard["gradient"] - plain["gradient"] == 7 * 75 * 651  # seven steps for every image that is trained on
     more = PAPER.model_copy(update={"controls": ["pooling", "frozen"]})
     few, many = (cost.stage_work(profile, "gradcam", "ham10000") for profile in (PAPER, more))
     assert many["gradient"] == pytest.approx(few["gradient"] * 4 / 2)

@@ -227,9 +227,7 @@ def test_split_is_whole_by_group_near_its_fractions_and_independent_of_order(
 
 @settings(deadline=None, max_examples=20)
 @given(indexes(), st.integers(0, 1000))
-def test_split_of_single_images_has_every_class_within_two_images_of_its_share(
-    index: pd.DataFrame, seed: int
-) -> None:
+def test_split_of_single_images_has_every_class_within_two_images_of_its_share(index: pd.DataFrame, seed: int) -> None:
     index = index.assign(group=index["image_id"])
     split = split_index(index, seed)
     for label, total in Counter(index["label"]).items():

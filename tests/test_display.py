@@ -39,9 +39,7 @@ def test_every_job_of_the_graph_is_counted(place):
 def finish(folder, clean, curve):
     (folder / "attacks").mkdir(parents=True)
     pd.DataFrame({"image_id": "a", "correct": clean}).to_csv(folder / "predictions.csv", index=False)
-    rows = [("a", 0.0, True)] + [
-        ("a", epsilon, stands) for epsilon, stood in curve.items() for stands in stood
-    ]
+    rows = [("a", 0.0, True)] + [("a", epsilon, stands) for epsilon, stood in curve.items() for stands in stood]
     table = pd.DataFrame(rows, columns=["image_id", "epsilon", "correct"])
     table.to_csv(folder / "attacks" / f"{PROFILE.evaluation.headline}.csv", index=False)
     touch(folder / "variant.done")
@@ -67,9 +65,7 @@ def test_results_are_printed_when_their_jobs_finish(place):
     finish(folder, [True], {0.5: [True]})
     marker = folder / "variant.done"
     marker.unlink()
-    status, said = shown(
-        place, f"import pathlib, time; time.sleep(0.2); pathlib.Path({str(marker)!r}).touch()"
-    )
+    status, said = shown(place, f"import pathlib, time; time.sleep(0.2); pathlib.Path({str(marker)!r}).touch()")
     assert status == 0
     assert said.count("HAM10000 phantoms, baseline, run 1 of 2: 100% clean, 100% at 0.5 gray levels") == 1
     assert "done, about" in said

@@ -77,10 +77,7 @@ def test_grad_cam_runs_back_through_the_attention_block(models, images):
     # Grad-CAM's weight of a channel is the derivative of the logit along a uniform change of that channel.
     step = 0.01 * np.eye(CHANNELS, dtype=np.float32)
     weights = np.stack(
-        [
-            (np.asarray(head(features + e)) - np.asarray(head(features - e)))[range(7), LABELS] / 0.02
-            for e in step
-        ]
+        [(np.asarray(head(features + e)) - np.asarray(head(features - e)))[range(7), LABELS] / 0.02 for e in step]
     )
     maps = grad_cam(model, images, LABELS, upsample=False)
     np.testing.assert_allclose(maps, stretched(np.einsum("nhwc,cn->nhw", features, weights)), atol=5e-3)

@@ -119,9 +119,7 @@ def explorer():
     """An Explorer on untrained networks of the study's own kind and images that nobody drew."""
     profile, info = load_profile("test"), DATASETS["ham10000"]
     models = {
-        variant: build_classifier(
-            profile.model, variant, len(info.classes), profile.preprocessing.image_size, 0
-        )
+        variant: build_classifier(profile.model, variant, len(info.classes), profile.preprocessing.image_size, 0)
         for variant in profile.variants
     }
     chosen = pd.DataFrame({"image_id": ["a", "b"], "label": [1, 5]})
@@ -144,9 +142,7 @@ def test_a_view_has_the_maps_of_explain(explorer):
         both = np.stack([subject.pixels, view.attacked.pixels])
         np.testing.assert_allclose(view.gradcam, grad_cam(model, both, [5, 5], upsample=False), atol=1e-5)
         assert explorer.view(subject, choice, 1.0)[variant].attacked is view.attacked
-    np.testing.assert_allclose(
-        views["attention"].attention, attention_map(model, both, upsample=False), atol=1e-5
-    )
+    np.testing.assert_allclose(views["attention"].attention, attention_map(model, both, upsample=False), atol=1e-5)
     smallest, curves = explorer.falls(subject, choice)
     assert set(curves["variant"]) == set(smallest) == set(views)
 

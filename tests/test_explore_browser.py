@@ -83,9 +83,7 @@ def page(server, browser):
     page.mistakes = []
     page.on("pageerror", lambda error: page.mistakes.append(str(error)))
     page.goto(f"{server}/lab/tree/00_explore.ipynb")
-    page.wait_for_function(
-        "document.querySelector('.jp-Toolbar-kernelName')?.innerText.startsWith('Python 3')"
-    )
+    page.wait_for_function("document.querySelector('.jp-Toolbar-kernelName')?.innerText.startsWith('Python 3')")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     begin = time.perf_counter()
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -154,10 +152,7 @@ def test_it_opens_whole_and_without_an_error(page):
     assert re.search(r"baseline .+ → .+\nattention .+ → ", text)
     assert "phantom" in page.locator(".jp-OutputArea", has_text="profile").first.inner_text()
     # All within the screen: no control and no figure is cut off at the right.
-    right = [
-        page.locator(s).first.bounding_box()
-        for s in (FIGURE, ".explore .widget-hbox", ".explore .widget-upload")
-    ]
+    right = [page.locator(s).first.bounding_box() for s in (FIGURE, ".explore .widget-hbox", ".explore .widget-upload")]
     assert all(box["x"] + box["width"] <= 1366 for box in right)
     seen = picture(page)
     assert seen.std() > 30

@@ -105,9 +105,7 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-def offer(
-    server, info: DatasetInfo | str, files: dict[str, bytes], checksums: bool = True, **facts
-) -> DatasetInfo:
+def offer(server, info: DatasetInfo | str, files: dict[str, bytes], checksums: bool = True, **facts) -> DatasetInfo:
     """The record of a data set whose files come from the local server."""
     info = DATASETS[info] if isinstance(info, str) else info
     server.files |= {f"/{name}": content for name, content in files.items()}
@@ -169,9 +167,7 @@ HAM_LAYOUT = {
 }
 
 
-def test_a_set_comes_in_the_layout_that_the_reader_takes_and_comes_once(
-    server, tmp_path, monkeypatch, capsys
-):
+def test_a_set_comes_in_the_layout_that_the_reader_takes_and_comes_once(server, tmp_path, monkeypatch, capsys):
     info = offer(server, "ham10000", HAM, images=3)
     assert get(info, tmp_path) == []
     assert visible(tmp_path / "ham10000") == HAM_LAYOUT
@@ -180,9 +176,7 @@ def test_a_set_comes_in_the_layout_that_the_reader_takes_and_comes_once(
     assert len(server.log) == 3
     assert all(request["User-Agent"].startswith("Mozilla/") for request in server.log)
 
-    monkeypatch.setattr(
-        download.pooch, "file_hash", lambda *arguments, **options: pytest.fail("hashed again")
-    )
+    monkeypatch.setattr(download.pooch, "file_hash", lambda *arguments, **options: pytest.fail("hashed again"))
     assert get(info, tmp_path) == []
     assert len(server.log) == 3
     shutil.rmtree(tmp_path / "ham10000/HAM10000_images_part_2")
@@ -366,10 +360,7 @@ def test_a_wrong_checksum_deletes_the_file_and_stops_no_other(server, tmp_path):
     info = offer(server, "ham10000", HAM, images=3)
     server.files["/HAM10000_metadata.csv"] = b"<html>Log in first</html>"
     (sentence,) = get(info, tmp_path)
-    assert (
-        f"HAM10000_metadata.csv came with another MD5 checksum than {md5(METADATA)} and was deleted"
-        in sentence
-    )
+    assert f"HAM10000_metadata.csv came with another MD5 checksum than {md5(METADATA)} and was deleted" in sentence
     assert visible(tmp_path / "ham10000") == HAM_LAYOUT - {"HAM10000_metadata.csv"}
     server.files["/HAM10000_metadata.csv"] = METADATA
     assert get(info, tmp_path) == []
@@ -411,9 +402,7 @@ def test_a_server_that_stalls_or_is_not_there_does_not_hang(server, tmp_path):
     with pytest.raises(StudyError, match=r"127.0.0.1 did not answer for 0.2 seconds; 0.1 MB are kept"):
         download.download(address(server, "file"), tmp_path / "file", None, download.Patience(0.2, 1, 0))
     assert time.time() - begin < 5
-    with pytest.raises(
-        StudyError, match=r"there is no connection to 127.0.0.1, or it broke off; 0.0 MB are kept"
-    ):
+    with pytest.raises(StudyError, match=r"there is no connection to 127.0.0.1, or it broke off; 0.0 MB are kept"):
         download.download("http://127.0.0.1:9/other", tmp_path / "other", None, QUICK)
     with pytest.raises(StudyError, match="other could not be fetched from nowhere"):
         download.download("nowhere", tmp_path / "other", None, QUICK)
@@ -449,11 +438,7 @@ class FullDisk:
     @contextlib.contextmanager
     def __call__(self, path, mode):
         with open(path, mode) as file:
-            yield (
-                file
-                if mode == "rb"
-                else types.SimpleNamespace(write=lambda content: self.write(file, content))
-            )
+            yield (file if mode == "rb" else types.SimpleNamespace(write=lambda content: self.write(file, content)))
 
     def write(self, file, content):
         file.write(content[: self.room])
@@ -526,12 +511,8 @@ EVIL_NAMES = [
     "c:evil",
     "\\\\host\\evil",
 ]
-EVIL = {
-    f"zip {name!r}": (".zip", zipped({"1.jpg": b"1", name: b"evil", "2.jpg": b"2"})) for name in EVIL_NAMES
-}
-EVIL |= {
-    f"tar {name!r}": (".tar.gz", tarred({"1.jpg": b"1", name: b"evil", "2.jpg": b"2"})) for name in EVIL_NAMES
-}
+EVIL = {f"zip {name!r}": (".zip", zipped({"1.jpg": b"1", name: b"evil", "2.jpg": b"2"})) for name in EVIL_NAMES}
+EVIL |= {f"tar {name!r}": (".tar.gz", tarred({"1.jpg": b"1", name: b"evil", "2.jpg": b"2"})) for name in EVIL_NAMES}
 EVIL["zip symbolic link"] = (".zip", zipped({"1.jpg": b"1", zip_link("2.jpg"): b"/etc/passwd"}))
 EVIL |= {
     f"tar {what}": (
@@ -556,9 +537,9 @@ def test_an_archive_that_leads_elsewhere_is_refused_whole(server, tmp_path, case
     info = offer(server, "chestxray14", {f"images_001{suffix}": content})
     (sentence,) = get(info, root)
     assert "is a link, a device or leads out of the folder" in sentence
-    assert visible(tmp_path) - {
-        f"deep/root/chestxray14/{name}" for name in (".fetched.json", ".fetch.lock")
-    } == {f"deep/root/chestxray14/images_001{suffix}"}
+    assert visible(tmp_path) - {f"deep/root/chestxray14/{name}" for name in (".fetched.json", ".fetch.lock")} == {
+        f"deep/root/chestxray14/images_001{suffix}"
+    }
     assert [path.name for path in (root / "chestxray14").iterdir() if path.is_dir()] == []
     assert not Path("/tmp/evil").exists()
 
@@ -737,10 +718,7 @@ def test_status_table(server, tmp_path, monkeypatch):
         {"Data_Entry_2017.csv": b"", "images_003.tar.gz": b"", "00000001_000.png": b""},
     )
     bring(tmp_path / "eyepacs", {"train.zip.001": b""})
-    labels = {
-        f"{part}_labels": np.zeros((n, 1), "uint8")
-        for part, n in (("train", 1080), ("val", 120), ("test", 400))
-    }
+    labels = {f"{part}_labels": np.zeros((n, 1), "uint8") for part, n in (("train", 1080), ("val", 120), ("test", 400))}
     (tmp_path / "retinamnist").mkdir()
     np.savez(tmp_path / "retinamnist/retinamnist_224.npz", **labels)
     bring(tmp_path / "dermamnist", {"dermamnist_224.npz": b"damaged"})
@@ -758,18 +736,12 @@ def test_status_table(server, tmp_path, monkeypatch):
             rows[cells[0].split()[0]] = cells
     assert list(rows) == list(DATASETS)
     assert rows["ham10000"][0].endswith("CC BY-NC 4.0")
-    assert (
-        rows["ham10000"][1] == "HAM10000_metadata.csv HAM10000_images_part_1.zip HAM10000_images_part_2.zip"
-    )
-    assert rows["ham10000"][2].startswith(
-        "2 of 4 images HAM10000_metadata.csv HAM10000_images_part_1 (unpacked)"
-    )
+    assert rows["ham10000"][1] == "HAM10000_metadata.csv HAM10000_images_part_1.zip HAM10000_images_part_2.zip"
+    assert rows["ham10000"][2].startswith("2 of 4 images HAM10000_metadata.csv HAM10000_images_part_1 (unpacked)")
     assert rows["ham10000"][3] == "images of HAM10000_images_part_2 (to fetch them, remove it) 2 of 4 images"
     assert rows["chestxray14"][0].startswith("chestxray14 43.8 GB no restrictions")
     assert "Data_Entry_2017_v2020.csv (by hand)" in rows["chestxray14"][1]
-    assert (
-        rows["chestxray14"][2] == "1 of 112,120 images Data_Entry_2017.csv images_003.tar.gz (not unpacked)"
-    )
+    assert rows["chestxray14"][2] == "1 of 112,120 images Data_Entry_2017.csv images_003.tar.gz (not unpacked)"
     assert rows["chestxray14"][3] == "images_001.tar.gz images_002.tar.gz 10 more 112,119 of 112,120 images"
     assert rows["eyepacs"][0].startswith("eyepacs 88.0 GB (by hand) competition rules")
     assert rows["eyepacs"][2:] == ["train.zip.001 (not unpacked)", "trainLabels.csv 35,126 of 35,126 images"]
@@ -779,9 +751,7 @@ def test_status_table(server, tmp_path, monkeypatch):
     assert rows["chestmnist"][2] == "nothing"
 
 
-def test_one_failure_stops_no_other_set_and_the_end_says_what_is_complete(
-    server, tmp_path, monkeypatch, capsys
-):
+def test_one_failure_stops_no_other_set_and_the_end_says_what_is_complete(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(DATASETS, "ham10000", offer(server, "ham10000", HAM, images=3))
     chest = offer(server, "chestxray14", {"images_001.tar.gz": tarred({"images/1.png": b"1"})}, images=2)
     monkeypatch.setitem(DATASETS, "chestxray14", chest)

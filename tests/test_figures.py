@@ -64,9 +64,7 @@ def histories():
 
 def gamma():
     runs = [
-        pd.DataFrame(
-            {"setting": setting, "seed": seed, "step": range(1, 41), "gamma": np.linspace(0.01, end, 40)}
-        )
+        pd.DataFrame({"setting": setting, "seed": seed, "step": range(1, 41), "gamma": np.linspace(0.01, end, 40)})
         for setting, end in (("this run", 0.03), ("learning rate 0.01, adam epsilon 0.1", -0.01))
         for seed in (0, 1)
     ]
@@ -94,9 +92,7 @@ IMAGE = np.full((8, 8, 3), 128.0, "float32")
 
 def strips():
     said = dict.fromkeys(("baseline", "attention"), "no pneumothorax (100%)")
-    attacked = {
-        variant: {"image": IMAGE + 1, "says": says, "outcome": "FOOLED"} for variant, says in said.items()
-    }
+    attacked = {variant: {"image": IMAGE + 1, "says": says, "outcome": "FOOLED"} for variant, says in said.items()}
     return [{"title": "pneumothorax", "clean": IMAGE, "clean_says": said, "attacked": attacked}] * 2
 
 
@@ -166,9 +162,7 @@ CHARTS = [name for name in DRAWN if name not in ("adversarial_examples", "gradca
 def test_words_have_their_place(drawn):
     for axis in (axis for ax in drawn.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
-        ticks = [
-            t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()
-        ]
+        ticks = [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
         boxes = [label.get_window_extent() for label in ticks if label.get_visible()]
         assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
         assert not any(label.get_text() for label in axis.get_minorticklabels())

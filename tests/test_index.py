@@ -14,9 +14,7 @@ SHOWN = [(folder, "figure", name) for folder in FOLDERS for name in index.figure
 ]
 
 
-@pytest.mark.parametrize(
-    ("folder", "kind", "name"), SHOWN, ids=lambda value: getattr(value, "name", str(value))
-)
+@pytest.mark.parametrize(("folder", "kind", "name"), SHOWN, ids=lambda value: getattr(value, "name", str(value)))
 def test_each_figure_and_table_has_an_entry_and_a_maker(folder, kind, name):
     about = index.entry(index.FIGURES if kind == "figure" else index.TABLES, name)
     assert all(about)

@@ -30,9 +30,7 @@ def arrows() -> set[tuple[str, str]]:
     found = set()
     for path in (ROOT / "lib").rglob("*.py"):
         for files in sources._imports(path).values():
-            found |= {
-                (part_of(path), part_of(file)) for file in files if file != ROOT / "lib" / "__init__.py"
-            }
+            found |= {(part_of(path), part_of(file)) for file in files if file != ROOT / "lib" / "__init__.py"}
             found |= {(part_of(path), "__init__") for file in files if file == ROOT / "lib" / "__init__.py"}
     return {(here, there) for here, there in found if here != there}
 

@@ -22,9 +22,7 @@ def test_links_to_code_name_what_their_file_defines(path):
         assert (path.parent / file).is_file(), file
         if "/lib/" in file and name.startswith("`"):
             code = (path.parent / file).read_text(encoding="utf-8")
-            assert re.search(rf"^(def|class) {name.strip('`')}\b", code, re.MULTILINE), (
-                f"{file} has no {name}"
-            )
+            assert re.search(rf"^(def|class) {name.strip('`')}\b", code, re.MULTILINE), f"{file} has no {name}"
 
 
 def test_a_notebook_that_moves_takes_its_links_along():

@@ -113,9 +113,7 @@ def test_chestxray14_layout_labels_and_patients(root):
         "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
     )
     table = pd.read_csv(folder / "Data_Entry_2017_v2020.csv")
-    names = [
-        f"{p:08d}_{visit:03d}.png" for p, visit in zip(table["Patient ID"], table["Follow-up #"], strict=True)
-    ]
+    names = [f"{p:08d}_{visit:03d}.png" for p, visit in zip(table["Patient ID"], table["Follow-up #"], strict=True)]
     assert list(table["Image Index"]) == names
     assert set(names) == {path.name for path in (folder / "images").iterdir()}
     assert table["Patient ID"].value_counts().max() > 1
@@ -205,12 +203,7 @@ def test_pneumothorax_is_darker_than_the_same_place_without_it(size):
 
 def test_higher_grades_show_more_lesions():
     area = [
-        np.mean(
-            [
-                (draw_phantom("eyepacs", grade, 96, np.random.default_rng(seed))[1] > 0).mean()
-                for seed in range(8)
-            ]
-        )
+        np.mean([(draw_phantom("eyepacs", grade, 96, np.random.default_rng(seed))[1] > 0).mean() for seed in range(8)])
         for grade in range(5)
     ]
     assert area[0] == 0
@@ -249,9 +242,7 @@ def test_bad_arguments_get_a_sentence(bad, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("dataset", "label"), [("mnist", 0), ("ham10000", 7), ("chestxray14", -1), ("eyepacs", 5)]
-)
+@pytest.mark.parametrize(("dataset", "label"), [("mnist", 0), ("ham10000", 7), ("chestxray14", -1), ("eyepacs", 5)])
 def test_unknown_labels_get_a_sentence(dataset, label):
     with pytest.raises(StudyError):
         draw_phantom(dataset, label, 64, np.random.default_rng(0))

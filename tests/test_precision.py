@@ -16,9 +16,7 @@ SMALL = Model(backbone="resnet14", weights="none", width=4, batch_norm_momentum=
 def test_bfloat16_trains_and_is_attacked_and_passes_its_weights_to_float32(tmp_path):
     mixed = build_classifier(SMALL, "attention", 2, 32, seed=1, precision="mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"
-    assert (
-        mixed.get_layer("conv1_conv").compute_dtype == mixed.get_layer("features").compute_dtype == "bfloat16"
-    )
+    assert mixed.get_layer("conv1_conv").compute_dtype == mixed.get_layer("features").compute_dtype == "bfloat16"
     for name in ("preprocessing", "logits", "probabilities"):
         assert mixed.get_layer(name).compute_dtype == "float32"
     assert {w.dtype for w in mixed.weights} == {"float32"}

@@ -107,13 +107,9 @@ def test_a_png_with_a_wrong_byte_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "nowhere.png")
 
 
-@pytest.mark.parametrize(
-    "shape", [(448, 448), (450, 600), (900, 700), (1000, 3000), (1800, 2400), (447, 900)]
-)
+@pytest.mark.parametrize("shape", [(448, 448), (450, 600), (900, 700), (1000, 3000), (1800, 2400), (447, 900)])
 @pytest.mark.parametrize("quality", [75, 95])
-def test_a_large_jpeg_is_decoded_smaller_with_the_same_result(
-    tmp_path: Path, shape: tuple, quality: int
-) -> None:
+def test_a_large_jpeg_is_decoded_smaller_with_the_same_result(tmp_path: Path, shape: tuple, quality: int) -> None:
     """Within 2 gray levels on average of the full decode and area resampling: texture, sensor noise, an edge."""
     rng = np.random.default_rng(0)
     texture = gaussian_filter(rng.normal(size=(*shape, 3)), (4, 4, 0))
@@ -321,9 +317,7 @@ def test_records_say_what_the_files_are(tmp_path: Path) -> None:
         "gray.jpg": (big.convert("L"), {}, "L", "JPEG"),
     }
     paths = [write(tmp_path / "raw" / name, image, **options) for name, (image, options, *_) in files.items()]
-    index = pd.DataFrame(
-        {"image_id": [path.stem for path in paths], "path": list(map(str, paths)), "label": 0}
-    )
+    index = pd.DataFrame({"image_id": [path.stem for path in paths], "path": list(map(str, paths)), "label": 0})
     records = image_records(index, "ham10000", 32, tmp_path / "cache")
     assert records["image_id"].tolist() == index["image_id"].tolist()
     assert (records[["width", "height"]] == [64, 48]).all(axis=None)
@@ -340,9 +334,7 @@ def test_images_that_differ_in_one_pixel_have_another_content(tmp_path: Path, ro
     other = image.copy()
     other[row, 3, 1] ^= 1
     pictures = {"a": image, "same": image, "other": other, "same as other": other}
-    paths = [
-        write(tmp_path / "raw" / f"{name}.png", Image.fromarray(pixels)) for name, pixels in pictures.items()
-    ]
+    paths = [write(tmp_path / "raw" / f"{name}.png", Image.fromarray(pixels)) for name, pixels in pictures.items()]
     index = pd.DataFrame({"image_id": list(pictures), "path": list(map(str, paths)), "label": 0})
     content = image_records(index, "ham10000", 32, tmp_path / "cache")["content"].tolist()
     assert content[0] == content[1] != content[2] == content[3]
@@ -384,9 +376,7 @@ def test_two_calls_at_once_share_the_work(tmp_path: Path, decoded: list) -> None
     assert len(decoded) == 6
 
 
-def test_a_cache_that_does_not_fit_on_the_disk_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=6 * 16 * 16 * 3 - 1)
     monkeypatch.setattr(lib.data.preprocessing.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StudyError, match="make room"):

@@ -107,9 +107,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, change, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "- a", "a: [", "a: b: c", "\x00", "1: 2", "!!python/object:os.system {}"]
-)
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "a: b: c", "\x00", "1: 2", "!!python/object:os.system {}"])
 def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
     with pytest.raises(StudyError) as error:
         load_profile(write(tmp_path, text))

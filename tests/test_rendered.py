@@ -38,9 +38,7 @@ def test_the_readme_shows_the_published_tables():
         )
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_are_rendered_whole_and_without_errors(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)

@@ -81,9 +81,7 @@ def test_with_accounts_the_plugins_own_way_is_kept(reproduce, cluster, monkeypat
 def test_a_machine_without_slurm_is_told_so_in_one_sentence(reproduce, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["reproduce", "--executor", "slurm", "--jobs", "36"])
-    with pytest.raises(
-        SystemExit, match=r"^reproduce: --executor slurm needs Slurm's commands.*login node\.$"
-    ):
+    with pytest.raises(SystemExit, match=r"^reproduce: --executor slurm needs Slurm's commands.*login node\.$"):
         reproduce.main()
 
 

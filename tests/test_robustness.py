@@ -273,9 +273,7 @@ def test_a_model_that_gets_everything_wrong_is_examined_all_the_same(classifier,
     table = robust_accuracy(classifier, images, labels, make_attack("pgd", steps=2), GRID)
     assert not table.correct.any()
     checks = trust(classifier, images, labels, 0.5, attack=make_attack("pgd", steps=2), queries=3, steps=2)
-    assert (
-        checks.set_index("check").value[["large budget", "single step", "black box", "more steps"]] == 0
-    ).all()
+    assert (checks.set_index("check").value[["large budget", "single step", "black box", "more steps"]] == 0).all()
 
 
 def test_what_is_known_is_not_run_again(classifier, data):

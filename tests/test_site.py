@@ -110,9 +110,7 @@ def test_links_to_code_go_to_pages_that_show_it(source):
         assert page.with_suffix(".py").is_file()
 
 
-@pytest.mark.skipif(
-    not PYTHON.is_file(), reason="./reproduce site makes the environment that builds the pages"
-)
+@pytest.mark.skipif(not PYTHON.is_file(), reason="./reproduce site makes the environment that builds the pages")
 def test_the_pages_are_well_in_a_browser(tmp_path):
     def run(*command):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}

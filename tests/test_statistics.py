@@ -241,9 +241,7 @@ def test_balanced_accuracy_agrees_with_sklearn_and_the_binomial_variance():
     assert result.estimate == pytest.approx(balanced_accuracy_score(labels, predicted))
     recalls = np.array([(predicted[labels == k] == k).mean() for k in range(3)])
     spread = Z * np.sqrt((recalls * (1 - recalls) / 100).sum()) / 3
-    assert (result.low, result.high) == pytest.approx(
-        (result.estimate - spread, result.estimate + spread), abs=0.008
-    )
+    assert (result.low, result.high) == pytest.approx((result.estimate - spread, result.estimate + spread), abs=0.008)
 
 
 def test_balanced_accuracy_is_over_the_classes_that_occur():

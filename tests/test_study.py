@@ -67,9 +67,7 @@ def finished():
     for folder in (OUT, ROOT / "data" / "runs" / "test", ROOT / "data" / "phantom" / "140x64px-seed0"):
         subprocess.run(["rm", "-rf", folder], check=True)
     command = [sys.executable, str(ROOT / "reproduce"), "--profile", "test"]
-    run = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     trained = ROOT / "data" / "runs" / "test" / "chestxray14" / "seed0" / "baseline" / "model.keras"
     whole = trained.with_name(trained.name + PROVENANCE)  # written last: an artifact without it is made again
     while run.poll() is None and not whole.exists():
@@ -174,10 +172,7 @@ def test_a_typo_in_a_profile_is_one_sentence(tmp_path):
     profile.write_text((ROOT / "profiles" / "test.yaml").read_text().replace("epochs:", "epoch:"))
     result = reproduce("--profile", str(profile))
     assert result.returncode != 0
-    assert (
-        result.stderr.strip()
-        == "reproduce: mine.yaml: training.epoch is not a known key; did you mean epochs?"
-    )
+    assert result.stderr.strip() == "reproduce: mine.yaml: training.epoch is not a known key; did you mean epochs?"
 
 
 def test_help_fits_one_screen():

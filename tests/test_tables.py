@@ -43,9 +43,7 @@ def test_clean_accuracy_is_that_of_scikit_learn_and_statsmodels():
         low, high = proportion_confint(group["correct"].sum(), len(group), method="wilson")
         assert row["accuracy"] == group["correct"].mean()
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
-        assert row["balanced_accuracy"] == pytest.approx(
-            balanced_accuracy_score(group["label"], group["predicted"])
-        )
+        assert row["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(group["label"], group["predicted"]))
         auc = roc_auc_score(group["label"], group[["p0", "p1", "p2"]], multi_class="ovr")
         assert row["auc"] == pytest.approx(auc)
         assert row["auc_ci_low"] <= auc <= row["auc_ci_high"]
@@ -156,9 +154,7 @@ def test_gradcam_shift_leaves_out_undefined_maps_and_counts_them():
 
 
 def test_class_counts_sum_to_the_index():
-    index = pd.DataFrame(
-        {"split": ["train"] * 3 + ["test"], "label": [1, 0, 0, 1], "class_name": ["b", "a", "a", "b"]}
-    )
+    index = pd.DataFrame({"split": ["train"] * 3 + ["test"], "label": [1, 0, 0, 1], "class_name": ["b", "a", "a", "b"]})
     counts = class_counts(index, "d")
     assert counts.to_numpy().tolist() == [
         ["d", "train", "a", 2],

@@ -136,9 +136,7 @@ def test_the_lipschitz_constant_of_a_linear_model_by_gradient_and_by_attack():
     exact = np.abs(weights[:, 0] - weights[:, 1]).sum()
     np.testing.assert_allclose(surface.lipschitz_by_gradient(classifier, images, labels), exact, rtol=1e-4)
     attacked = PGD(loss="margin", leave=False)(classifier, images, labels, 2.0)
-    np.testing.assert_allclose(
-        surface.lipschitz_by_attack(classifier, images, attacked, labels), exact, rtol=1e-3
-    )
+    np.testing.assert_allclose(surface.lipschitz_by_attack(classifier, images, attacked, labels), exact, rtol=1e-3)
     assert np.isnan(surface.lipschitz_by_attack(classifier, images, images, labels)).all()
 
 
@@ -207,9 +205,7 @@ class Block(layers.Layer):
 def network(attention=True, channels=5, positive=False):
     keras.utils.set_random_seed(1)
     pixels = keras.Input((24, 24, 3))
-    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(
-        layers.Rescaling(1 / 255)(pixels)
-    )
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(layers.Rescaling(1 / 255)(pixels))
     x = layers.Conv2D(channels, 4, strides=4, name="second")(x)
     x = layers.ReLU(name="features")(x)
     if attention:
@@ -243,9 +239,7 @@ def test_randomising_goes_down_from_the_logits_and_leaves_the_model_alone():
                 for a, b in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True)
             )
         }
-        for layer in (
-            layer for layer in destroyed.layers if layer.weights
-        ):  # the numbers stay, their places do not
+        for layer in (layer for layer in destroyed.layers if layer.weights):  # the numbers stay, their places do not
             for a, b in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
                 np.testing.assert_array_equal(np.sort(a, axis=None), np.sort(b, axis=None))
         if step == "logits":
@@ -262,9 +256,7 @@ def test_other_methods_agree_where_theory_says_so():
     # weights of the class are above 0; with one channel every method gives that channel.
     model = network(attention=False, positive=True)
     plus = sanity.grad_cam_plus_plus(model, IMAGES, LABELS)
-    np.testing.assert_allclose(
-        sanity.agreement(plus, grad_cam(model, IMAGES, LABELS, upsample=False)), 1, atol=1e-6
-    )
+    np.testing.assert_allclose(sanity.agreement(plus, grad_cam(model, IMAGES, LABELS, upsample=False)), 1, atol=1e-6)
     single = network(attention=False, channels=1)
     kernel, bias = single.get_layer("second").get_weights()
     single.get_layer("second").set_weights([kernel, bias + 1])  # else the ReLU leaves nothing on two images
@@ -318,9 +310,7 @@ def surfaces():
     margin, slope = rng.uniform(1, 2, 30), rng.uniform(1, 2, 30)
     rows = []
     for variant, m, s in (("baseline", margin, slope), ("attention", 2 * margin, slope / 2)):
-        table = pd.DataFrame(
-            {"image_id": np.arange(30), "margin": m, "slope": s, "distance": m / s, "correct": True}
-        )
+        table = pd.DataFrame({"image_id": np.arange(30), "margin": m, "slope": s, "distance": m / s, "correct": True})
         for name in ("slope_by_attack", "eigenvalue", "eigenvalue_matched"):
             table[name] = rng.uniform(1, 2, 30)
         rows.append(table.assign(dataset="ham10000", variant=variant, seed=0))
@@ -396,9 +386,7 @@ def test_who_moves_first():
         "correct",
     ]
     first = summary.first_to_move(pd.DataFrame(rows, columns=columns)).set_index("order")["share"]
-    np.testing.assert_allclose(
-        first[["map first", "together", "prediction first", "neither"]], [0.4, 0.2, 0.2, 0.2]
-    )
+    np.testing.assert_allclose(first[["map first", "together", "prediction first", "neither"]], [0.4, 0.2, 0.2, 0.2])
 
 
 def test_equal_confidence_is_compared_at_the_budgets_where_the_baseline_stands():
@@ -434,9 +422,7 @@ def mechanism(*runs):
 
 
 def test_a_mechanism_is_named_only_where_every_run_shows_it():
-    swapped = surfaces().assign(
-        variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"})
-    )
+    swapped = surfaces().assign(variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"}))
     assert mechanism(surfaces(), surfaces()).endswith("farther, by a larger margin and by a flatter slope.")
     assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), n = 30, 30" in mechanism(surfaces(), swapped)
     assert mechanism(surfaces(), swapped).endswith(

@@ -48,9 +48,7 @@ DEFAULTS = {
 
 def work(training=0.0, gradient=0.0, forward=0.0, read=0.0) -> pd.Series:
     """Numbers of images by what is done with them."""
-    return pd.Series(
-        {"training": training, "gradient": gradient, "forward": forward, "read": read}, dtype=float
-    )
+    return pd.Series({"training": training, "gradient": gradient, "forward": forward, "read": read}, dtype=float)
 
 
 def attack_work(name: str, classes: int, **parameters) -> pd.Series:
@@ -65,18 +63,14 @@ def attack_work(name: str, classes: int, **parameters) -> pd.Series:
         return work(forward=steps * tries)
     if name in ("apgd_t", "fab_t"):
         steps *= aims
-    return work(
-        gradient=steps * tries * numbers.get("searches", 1), forward=steps * tries if name == "fab_t" else 0
-    )
+    return work(gradient=steps * tries * numbers.get("searches", 1), forward=steps * tries if name == "fab_t" else 0)
 
 
 def fuller(numbers: dict, times: int) -> dict:
     """The numbers of `AutoAttack.fuller`, which stands here again for the same reason as `DEFAULTS`."""
     published = DEFAULTS["autoattack"]
     wanted = {"steps": times * numbers["steps"], "queries": times * numbers["queries"]}
-    return numbers | {
-        name: max(numbers[name], min(wanted.get(name, most), most)) for name, most in published.items()
-    }
+    return numbers | {name: max(numbers[name], min(wanted.get(name, most), most)) for name, most in published.items()}
 
 
 def search_work(entry: Attack, classes: int, budgets: int) -> pd.Series:
@@ -114,9 +108,7 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     if stage == "why":
         # lib.explain.measured: an attack at each budget; a Hessian-vector product is about two gradients.
         why = evaluation.why
-        looked = min(why.images, attacked) * work(
-            gradient=len(why.epsilons) * why.steps + 2 * why.power_steps
-        )
+        looked = min(why.images, attacked) * work(gradient=len(why.epsilons) * why.steps + 2 * why.power_steps)
         sound = min(why.sanity_images, attacked) * work(gradient=20, forward=why.score_cam_channels)
         return variants * (looked + sound)
     if stage == "attack":
@@ -124,18 +116,14 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         # and a fuller AutoAttack on what stands, here all.
         numbers = {"steps": DEFAULTS[examined.attack]["steps"], "restarts": 1} | examined.parameters
         longer = evaluation.trust.longer * numbers["steps"] * (numbers["restarts"] + 2)
-        checks = once * variants + work(
-            gradient=longer + evaluation.trust.steps, forward=evaluation.trust.queries
-        )
+        checks = once * variants + work(gradient=longer + evaluation.trust.steps, forward=evaluation.trust.queries)
         if cut := evaluation.ensemble:
             short = DEFAULTS["autoattack"] | cut.parameters
             if (more := fuller(short, evaluation.trust.longer)) != short:
                 checks += attack_work("autoattack", classes, **more)
         return variants * min(evaluation.trust_images, attacked) * checks
 
-    epoch = max(
-        settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation))
-    )
+    epoch = max(settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation)))
     if stage == "train":  # gamma under other settings, from every seed
         epochs = min(profile.contrast.get("epochs", settings.epochs), EPOCHS) if profile.contrast else 0
         return len(profile.seeds) * epochs * work(training=epoch, forward=validation)
@@ -217,8 +205,7 @@ def cost_table(profile: Profile, datasets: list[str]) -> pd.DataFrame:
             continue
         count = jobs(profile, stage)
         hours = [
-            sum(_shared(profile, stage, dataset, count, gpu) for dataset in datasets) / 3600
-            for gpu in (False, True)
+            sum(_shared(profile, stage, dataset, count, gpu) for dataset in datasets) / 3600 for gpu in (False, True)
         ]
         rows.append((stage, count * len(datasets), *hours))
     return pd.DataFrame(rows, columns=["stage", "jobs", "cpu_hours", "gpu_hours"])
@@ -262,11 +249,7 @@ def longest_chain(profile: Profile, datasets: list[str], *, gpu=False) -> float:
 def text(profile: Profile, datasets: list[str]) -> str:
     """The cost of a profile for a terminal: a table, and what was assumed."""
     table, row, size = cost_table(profile, datasets), measured(profile), disk(profile, datasets)
-    busy = (
-        f"; other programs ran beside it (load {row['load']}), so hours are too high"
-        if row["load"] > 1
-        else ""
-    )
+    busy = f"; other programs ran beside it (load {row['load']}), so hours are too high" if row["load"] > 1 else ""
     lines = table.to_numpy(object).tolist()
     lines.append(["total", *table[["jobs", "cpu_hours", "gpu_hours"]].sum()])
     chain = [longest_chain(profile, datasets, gpu=gpu) / 3600 for gpu in (False, True)]
@@ -285,9 +268,7 @@ def text(profile: Profile, datasets: list[str]) -> str:
         f"a GPU is {gpu_factor():.0f} times this machine (ResNet-50 at {GPU_TRAINING} images/s, one V100 in float32)",
     ]
     shown = tabulate(lines, headers=headers, floatfmt=("", ".0f", ".2f", ".2f"))
-    return "\n".join(
-        [f"Expected cost of profile {profile.profile} ({', '.join(datasets)}):", "", shown, "", *notes]
-    )
+    return "\n".join([f"Expected cost of profile {profile.profile} ({', '.join(datasets)}):", "", shown, "", *notes])
 
 
 if __name__ == "__main__":

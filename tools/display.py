@@ -47,9 +47,7 @@ def jobs(profile: Profile, datasets: list[str]) -> dict[str, list[tuple[str, Pat
         found[dataset] = []
         for seed in profile.seeds:
             place = runs / dataset / f"seed{seed}"
-            found[dataset] += [
-                ("variant", place / name / "variant.done") for name in profile.variants_of(seed)
-            ]
+            found[dataset] += [("variant", place / name / "variant.done") for name in profile.variants_of(seed)]
             if profile.whole_variants_of(seed):
                 found[dataset] += [(stage, place / f"{stage}.done") for stage in STAGES]
     return found | {"all": [(stage, runs / f"{stage}.done") for stage in ("results", "report")]}
@@ -82,12 +80,8 @@ def answer(profile: Profile) -> Table:
     theirs = {}
     if published.is_file():
         table = pd.read_csv(published)
-        theirs = dict(
-            zip(zip(table["claim"], table["dataset"], strict=True), table["verdict"].map(stem), strict=True)
-        )
-    shown = Table(
-        "claim", "data set", "here (95 % interval)", "verdict", "published", title=f"Claims, {profile.label}"
-    )
+        theirs = dict(zip(zip(table["claim"], table["dataset"], strict=True), table["verdict"].map(stem), strict=True))
+    shown = Table("claim", "data set", "here (95 % interval)", "verdict", "published", title=f"Claims, {profile.label}")
     for _, row in pd.read_csv(out).iterrows():
         here = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
         name = DATASETS[row["dataset"]].short if row["dataset"] in DATASETS else row["dataset"]
@@ -106,9 +100,7 @@ def failures(runs: Path, since: float) -> list[str]:
         if log.name == "snakemake.log" or log.stat().st_mtime < since or log.with_suffix(".done").exists():
             continue
         lines = _words(log) or [line for path in _slurm_logs(log, runs, since) for line in _words(path)]
-        said.append(
-            "\n".join([f"Failed, {log.relative_to(ROOT)}:", *(lines[-2:] or ["(nothing was written)"])])
-        )
+        said.append("\n".join([f"Failed, {log.relative_to(ROOT)}:", *(lines[-2:] or ["(nothing was written)"])]))
     return said
 
 
@@ -123,9 +115,7 @@ def _slurm_logs(log: Path, runs: Path, since: float) -> list[Path]:
     wildcards = {part.removeprefix("seed") for part in log.parent.relative_to(runs).parts}
     place = ROOT / ".snakemake" / "slurm_logs" / f"rule_{log.stem}"
     found = [path for path in place.rglob("*.log") if wildcards <= set(path.parent.name.split("_"))]
-    return sorted(
-        (path for path in found if path.stat().st_mtime >= since), key=lambda path: path.stat().st_mtime
-    )
+    return sorted((path for path in found if path.stat().st_mtime >= since), key=lambda path: path.stat().st_mtime)
 
 
 def show(profile: Profile, datasets: list[str], command: list[str], console: Console) -> int:
@@ -144,9 +134,7 @@ def show(profile: Profile, datasets: list[str], command: list[str], console: Con
         open(runs / "snakemake.log", "w") as log,
         Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bars,
     ):
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT
-        )
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
         rows = {
             name: bars.add_task(
                 DATASETS[name].short if name in DATASETS else "results, report",
@@ -204,19 +192,13 @@ def main() -> int:
         said = failures(runs, begin) or (runs / "snakemake.log").read_text(errors="replace").splitlines()[-5:]
         console.print("\n".join(said), markup=False)
         log = (runs / "snakemake.log").relative_to(ROOT)
-        console.print(
-            f"The study is not finished. Mend what is named and call again: what is done is kept. ({log})"
-        )
+        console.print(f"The study is not finished. Mend what is named and call again: what is done is kept. ({log})")
         return status
     console.print(answer(profile))
     figures = f"figures/{profile.profile}"
     compared = (ROOT / figures / "compared.md").read_text().splitlines()
-    console.print(
-        "\n".join(line.removeprefix("- ") for line in compared if line.startswith("- ")), markup=False
-    )
-    console.print(
-        f"Report: {figures}/report.html   Compared: {figures}/compared.md   Next: notebooks/00_explore.ipynb"
-    )
+    console.print("\n".join(line.removeprefix("- ") for line in compared if line.startswith("- ")), markup=False)
+    console.print(f"Report: {figures}/report.html   Compared: {figures}/compared.md   Next: notebooks/00_explore.ipynb")
     return 0
 
 

@@ -65,9 +65,7 @@ def publish(run: Path, target: Path, notebooks: bool = False) -> None:
     for pattern in ("*.csv", "*.csv.gz", "*.json"):
         for file in tables.glob(pattern):
             shutil.copy(file, new / file.relative_to(run))
-    if (
-        notebooks
-    ):  # of the other training runs only that of training: the rest shows the same with other numbers
+    if notebooks:  # of the other training runs only that of training: the rest shows the same with other numbers
         (new / "notebooks").mkdir()
         for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):

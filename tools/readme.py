@@ -22,9 +22,7 @@ BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} --
 def parts() -> dict[str, str]:
     """What the published tables say in the README, as Markdown: the answer and the results."""
     tables, repeated = (written(PUBLISHED / name / "tables") for name in (PROFILE, REPEAT))
-    first, more = (
-        {row["claim"]: row for row in found["claims"].to_dict("records")} for found in (tables, repeated)
-    )
+    first, more = ({row["claim"]: row for row in found["claims"].to_dict("records")} for found in (tables, repeated))
     network = repeated["clean_accuracy"].query("variant in ('baseline', 'attention')")
     gains = network["gamma"].dropna() * load_profile(PROFILE).model.attention_maps / 49  # of a map of 7 x 7
     points = repeated["why_attribution"].set_index("against").loc["baseline"]
@@ -43,15 +41,11 @@ def parts() -> dict[str, str]:
         "gain": f"{100 * gains.min():.1f} to {100 * gains.max():.1f}",
         "accuracy": f"{100 * network['accuracy'].min():.0f} to {100 * network['accuracy'].max():.0f}",
         "constant": f"{100 * network['majority'].iloc[0]:.0f}",
-        "claims": [
-            _row(row, more, runs, int(tables["why_attribution"]["seeds"].max())) for row in first.values()
-        ],
+        "claims": [_row(row, more, runs, int(tables["why_attribution"]["seeds"].max())) for row in first.values()],
         "profile": PROFILE,
         "repeat": REPEAT,
     }
-    template = jinja2.Template(
-        (ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined
-    )
+    template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
     return {part: template.render(part=part, **values).strip() for part in ("answer", "results")}
 
 

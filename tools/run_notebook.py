@@ -79,9 +79,7 @@ def _settle(path: Path, written_for: Path) -> None:
 
 def _name_tables(notebook) -> None:
     """Number the tables that pandas' Styler gives a random name in each rendering."""
-    outputs = [
-        output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output
-    ]
+    outputs = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     for number, data in enumerate(outputs):
         if found := re.search(r'<table id="(T_\w+?)"', data.get("text/html", "")):
             data["text/html"] = data["text/html"].replace(found[1], f"T_{number}")

@@ -50,17 +50,13 @@ def assemble(source: Path) -> None:
         shutil.copytree(ROOT / folder, source / folder, ignore=caches)
     one_run = ("notebooks", "report.html", *(f"*_{dataset}*" for dataset in DATASETS))
     for folder in (*results(), BENCH):
-        shutil.copytree(
-            folder, source / folder.relative_to(ROOT), ignore=shutil.ignore_patterns(".*", *one_run)
-        )
+        shutil.copytree(folder, source / folder.relative_to(ROOT), ignore=shutil.ignore_patterns(".*", *one_run))
     (source / "data").mkdir()
     for file in FILES:
         shutil.copy(ROOT / file, source / file)
     front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("](../", "](")
     front = front.replace("<!-- claims -->", claims())
-    entries = [
-        f"{folder.name}: {label(folder)} <figures/published/{folder.name}/index>" for folder in results()
-    ]
+    entries = [f"{folder.name}: {label(folder)} <figures/published/{folder.name}/index>" for folder in results()]
     entries.append("Benchmarks <figures/published/bench/index>")
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
     for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
@@ -122,9 +118,7 @@ def complete(folder: Path) -> None:
                 continue  # too large for a page
             title, table = index.TABLES[path.name].title, pd.read_csv(file).to_markdown(index=False)
         links = ", ".join(
-            f"[{file.name}]({file.name})"
-            for suffix in (".csv", ".tex")
-            if (file := path.with_suffix(suffix)).is_file()
+            f"[{file.name}]({file.name})" for suffix in (".csv", ".tex") if (file := path.with_suffix(suffix)).is_file()
         )
         page.write_text(f"# {title.strip('*')}\n\n{links}\n\n{table}", encoding="utf-8")
     pages = [
@@ -152,9 +146,7 @@ def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     of it, or the heading above.
     """
     heading = ""
-    for cell, following in zip(
-        notebook.cells, [*notebook.cells[1:], nbformat.v4.new_markdown_cell()], strict=True
-    ):
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], nbformat.v4.new_markdown_cell()], strict=True):
         if cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.*)", cell.source, re.MULTILINE) or [heading])[-1]
             continue

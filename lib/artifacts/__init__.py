@@ -78,9 +78,7 @@ def environment() -> dict:
     """Commit, package versions and machine of this process, for provenance."""
     git = ["git", "-C", str(ROOT)]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
         dirty = subprocess.run([*git, "status", "--porcelain", "lib", "notebooks", "profiles"],
                                capture_output=True, text=True, check=True).stdout  # fmt: skip
         commit = commit.strip() + (" with changes" if dirty.strip() else "")

@@ -47,9 +47,7 @@ def code_key(*made_by: Callable) -> str:
     followed: they are inputs. Changing what the code does makes what it made stale; rewording a comment does not cost a
     day of training.
     """
-    return _key(
-        *((_file(each), None if inspect.isclass(each) else _line(each), each.__name__) for each in made_by)
-    )
+    return _key(*((_file(each), None if inspect.isclass(each) else _line(each), each.__name__) for each in made_by))
 
 
 def _file(function) -> Path:
@@ -97,11 +95,7 @@ def _behind(path: Path, line: int | None, name: str) -> tuple[list[str], list[Pa
                 imported += _imports(path).get(part.id, [])
                 if part.id in _defined(path):
                     waiting.append((path, _defined(path)[part.id], {}))
-            elif (
-                isinstance(part, ast.Attribute)
-                and isinstance(part.value, ast.Name)
-                and part.attr not in KEYED
-            ):
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.attr not in KEYED:
                 if part.value.id == "self" and part.attr in methods:
                     waiting.append((path, methods[part.attr], methods))
                 elif part.value.id == "study":

@@ -19,8 +19,7 @@ from lib.attacks.square import Square
 from lib.attacks.trust import trust
 
 ATTACKS = {
-    attack.name: attack
-    for attack in (FGSM, BIM, MIFGSM, PGD, APGDCE, APGDDLR, APGDT, FABT, Square, CW, AutoAttack)
+    attack.name: attack for attack in (FGSM, BIM, MIFGSM, PGD, APGDCE, APGDDLR, APGDT, FABT, Square, CW, AutoAttack)
 }
 
 __all__ = [

@@ -37,9 +37,7 @@ class APGDSteps(Program):
 
     def step(self, classifier, problem, state, numbers, k):
         x, size = state["x"], state["size"]
-        loss, scores, gradient = ascent(
-            classifier, problem, x, (TARGETED if self.aimed else LOSSES)[self.loss]
-        )
+        loss, scores, gradient = ascent(classifier, problem, x, (TARGETED if self.aimed else LOSSES)[self.loss])
         down = fallen_scores(scores, problem, self.targeted)
 
         rises = state["rises"] + ops.cast(loss > state["loss"], "int32")

@@ -54,9 +54,7 @@ class AutoAttack(Attack):
             Square(steps=self.queries, **common),
         )
 
-    def __call__(
-        self, model, images, labels, epsilon, start=None, seed=0, *, targets=None, index=None, progress=None
-    ):
+    def __call__(self, model, images, labels, epsilon, start=None, seed=0, *, targets=None, index=None, progress=None):
         classifier = as_classifier(model)
         problem = checked_problem(classifier, images, labels, epsilon, targets, index)
         targeted = targets is not None
@@ -64,9 +62,7 @@ class AutoAttack(Attack):
         file = self.state_file(classifier, problem, targeted, start, seed)
         adversarial, done = load(file, problem.images)
         for number, attack in enumerate(attacks[done:], start=done):
-            rows = np.flatnonzero(
-                ~fallen(classifier.predict(adversarial, self.batch_size), problem, targeted)
-            )
+            rows = np.flatnonzero(~fallen(classifier.predict(adversarial, self.batch_size), problem, targeted))
             if not len(rows):
                 break
             here = problem[rows]

@@ -65,9 +65,7 @@ class Attack:
             if not isinstance(value, int) or value < 1:
                 raise StudyError(f"{name} of an attack must be a whole number of at least 1, not {value!r}.")
 
-    def __call__(
-        self, model, images, labels, epsilon, start=None, seed=0, *, targets=None, index=None, progress=None
-    ):
+    def __call__(self, model, images, labels, epsilon, start=None, seed=0, *, targets=None, index=None, progress=None):
         """Adversarial images, float32 (n, H, W, C), within [0, 255] and the epsilon-balls of `images`.
 
         Parameters

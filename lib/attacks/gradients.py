@@ -75,8 +75,7 @@ class Classifier:
             raise StudyError(f"An attack goes through one of {', '.join(SCORES)}, not through {through!r}.")
         if keras.backend.backend() not in ("tensorflow", "jax"):
             raise StudyError(
-                f"Attacks run on Keras' tensorflow or jax backend, not on {keras.backend.backend()}; "
-                "set KERAS_BACKEND."
+                f"Attacks run on Keras' tensorflow or jax backend, not on {keras.backend.backend()}; set KERAS_BACKEND."
             )
         self.model = model
         self.through = through
@@ -174,9 +173,7 @@ def _compile_tensorflow(classifier, program, arrays):
         return tf.TensorSpec([None, *array.shape[1:]] if array.ndim else [], array.dtype)
 
     signature = tf.nest.map_structure(spec, arrays)
-    function = tf.function(
-        lambda *tensors: program(classifier, *tensors), input_signature=signature, autograph=False
-    )
+    function = tf.function(lambda *tensors: program(classifier, *tensors), input_signature=signature, autograph=False)
     return lambda *arrays: tf.nest.map_structure(np.asarray, function(*arrays))
 
 

@@ -50,9 +50,7 @@ def what_is_there(info: DatasetInfo, folder: Path) -> list[str]:
     images, labels, state = images_there(info, folder), label_file(info, folder), read_state(folder)
     there = [f"{images:,} of {info.images:,} images"] if images else []
     plain = [file["name"] for file in info.files if not _is_archive(file["name"])]
-    there += [
-        f"{n}{'' if is_verified(folder / n) else ' (not verified)'}" for n in plain if (folder / n).exists()
-    ]
+    there += [f"{n}{'' if is_verified(folder / n) else ' (not verified)'}" for n in plain if (folder / n).exists()]
     if labels and os.path.basename(labels) not in plain:
         there.append(os.path.basename(labels))
     unpacked = [name for name in state if is_unpacked(name, folder)]
@@ -71,9 +69,7 @@ def what_is_missing(info: DatasetInfo, folder: Path) -> list[str]:
             missing.append(name + _fetched_so_far(folder / name))
         elif _is_archive(name) and images < info.images and not is_unpacked(name, folder):
             archives.append(name + _fetched_so_far(folder / name))
-        elif _is_archive(name) and count_images(folder / content_name(name)) < state.get(name, {}).get(
-            "images", 0
-        ):
+        elif _is_archive(name) and count_images(folder / content_name(name)) < state.get(name, {}).get("images", 0):
             missing.append(f"images of {content_name(name)} (to fetch them, remove it)")
     missing += _few(archives)
     return missing + ([f"{info.images - images:,} of {info.images:,} images"] if images < info.images else [])
@@ -105,9 +101,7 @@ def status_table(root: Path) -> str:
     rows = []
     for info in DATASETS.values():
         folder = root / info.name
-        megabytes = info.megabytes or sum(
-            file["megabytes"] for file in info.files if not file.get("optional")
-        )
+        megabytes = info.megabytes or sum(file["megabytes"] for file in info.files if not file.get("optional"))
         about = [info.name, f"{megabytes / 1000:,.1f} GB{'' if info.files else ' (by hand)'}", info.licence]
         there, missing = what_is_there(info, folder), what_is_missing(info, folder)
         cells = [about, what_is_needed(info), there or ["nothing"], missing or ["nothing"]]
@@ -165,12 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="reproduce data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DATASETS))
-    parser.add_argument(
-        "--optional", action="store_true", help="fetch the optional files too (MedMNIST+ at 64 x 64)"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "raw", help="folder of the data (data/raw)"
-    )
+    parser.add_argument("--optional", action="store_true", help="fetch the optional files too (MedMNIST+ at 64 x 64)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "raw", help="folder of the data (data/raw)")
     options = parser.parse_args(arguments)
     root, names = options.data.resolve(), list(dict.fromkeys(options.names))
     checking = names[:1] == ["check"]
@@ -183,9 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if not infos:
         print(status_table(root))
-        print(
-            f"\nAll under {root}. ./reproduce data NAME fetches, ./reproduce data check NAME looks through."
-        )
+        print(f"\nAll under {root}. ./reproduce data NAME fetches, ./reproduce data check NAME looks through.")
         return 0
     good = []
     for info in infos:

@@ -145,9 +145,7 @@ def pieces(folder: Path, bundle: str) -> Iterator[dict[str, Piece]]:
                     f"{folder / bundle} is not a whole archive ({error}): run the command that fetches it again."
                 ) from error
             for member in opened.infolist():
-                found[os.path.basename(member.filename)] = Piece(
-                    member.file_size, partial(opened.open, member)
-                )
+                found[os.path.basename(member.filename)] = Piece(member.file_size, partial(opened.open, member))
         for path in folder.iterdir():
             found[path.name] = Piece(path.stat().st_size, partial(open, path, "rb"))
         yield found

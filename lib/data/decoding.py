@@ -80,9 +80,7 @@ def decode(data: bytes, path: str | Path, mode: int = cv2.IMREAD_COLOR_RGB) -> n
         image = None
     if image is None:
         problem = _diagnosis(data)
-        raise ImageError(
-            problem, f"{path} ({len(data)} bytes) is {_WORDS[problem]}: get it again or delete it."
-        )
+        raise ImageError(problem, f"{path} ({len(data)} bytes) is {_WORDS[problem]}: get it again or delete it.")
     return image
 
 

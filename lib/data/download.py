@@ -169,9 +169,7 @@ def _get(url: str, part: Path, timeout: float) -> None:
 
 def _begin(response: requests.Response, url: str, part: Path) -> int | None:
     """Remember what is coming, to be able to go on with it; returns how long it is, if that is said."""
-    if (
-        "Content-Encoding" in response.headers
-    ):  # its length is not the file's, and ranges would be of something else
+    if "Content-Encoding" in response.headers:  # its length is not the file's, and ranges would be of something else
         remember(part, None)
         return None
     length = response.headers.get("Content-Length", "")

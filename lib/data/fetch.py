@@ -51,14 +51,10 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".fetch.lock", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
-        raise StudyError(
-            f"{folder} cannot be written to ({error.strerror}): choose another with --data."
-        ) from error
+        raise StudyError(f"{folder} cannot be written to ({error.strerror}): choose another with --data.") from error
     with os.fdopen(handle):
         try:
-            fcntl.flock(
-                handle, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # released by the system however the process ends
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system however the process ends
         except BlockingIOError:
             raise StudyError(f"Another call is at work in {folder}: wait for it or stop it.") from None
         yield
@@ -182,7 +178,5 @@ def _take_archive(name: str, found: dict[str, Piece], folder: Path, info: Datase
     _remember_unpacked(folder / name, target, {"of": parts})
     if name.endswith(".001"):  # the images, the last to be taken
         others = sorted(other for other in found if ".zip" in other and other not in (*parts, *info.archives))
-        print(
-            f"Not needed any more: {', '.join(part for part in (bundle, *parts) if (folder / part).exists())}"
-        )
+        print(f"Not needed any more: {', '.join(part for part in (bundle, *parts) if (folder / part).exists())}")
         print(f"Not used by the study and left as they are: {', '.join(others) or 'nothing'}", flush=True)

@@ -39,9 +39,7 @@ def read_medmnist(info: DatasetInfo, folder: Path) -> pd.DataFrame:
                 with archive.open(f"{part}_images.npy") as stream:
                     shape, dtype = _header(stream)
                 if len(shape) not in (3, 4) or shape[3:] not in ((), (3,)) or dtype != np.uint8:
-                    raise StudyError(
-                        f"{path}: {part}_images has shape {shape} of {dtype}; get the file again."
-                    )
+                    raise StudyError(f"{path}: {part}_images has shape {shape} of {dtype}; get the file again.")
                 if labels.ndim != 2 or len(labels) != shape[0]:
                     raise StudyError(
                         f"{path}: {part} has {shape[0]} images but labels of shape {labels.shape}; get the file again."
@@ -66,9 +64,7 @@ def _part(info, path, part, split, labels):
         table["label"], grades = (values >= 2).astype("int64"), values
     else:
         if not np.isin(values, range(len(info.classes))).all():
-            raise StudyError(
-                f"{path}: {part} has labels that are none of {', '.join(info.classes)}; get it again."
-            )
+            raise StudyError(f"{path}: {part} has labels that are none of {', '.join(info.classes)}; get it again.")
         table["label"], grades = values, None
     table["group"] = ids
     if grades is not None:
@@ -78,9 +74,7 @@ def _part(info, path, part, split, labels):
     return table
 
 
-def stored_images(
-    index: pd.DataFrame, rows: np.ndarray, block: int
-) -> Iterator[list[tuple[int, np.ndarray]]]:
+def stored_images(index: pd.DataFrame, rows: np.ndarray, block: int) -> Iterator[list[tuple[int, np.ndarray]]]:
     """The images of these rows of an index of `read_medmnist`, in lists of at most `block` pairs (row, image).
 
     The arrays are compressed whole and larger than memory, so they are read as a stream, once. An image is uint8

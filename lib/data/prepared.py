@@ -95,9 +95,7 @@ def prepare(
             file.write(json.dumps(attributes, default=int) + "\n")
             index.to_csv(file, index=False)
 
-    index = artifacts.cached(
-        path, key, make, _read, dataset=dataset, split=settings[0], preprocessing=settings[1]
-    )
+    index = artifacts.cached(path, key, make, _read, dataset=dataset, split=settings[0], preprocessing=settings[1])
     folder = cache / index.attrs["folder"]
     if not folder.is_dir():  # somebody made room
         path.unlink()
@@ -123,6 +121,4 @@ def original(row: pd.Series) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-TEXTS = dict.fromkeys(
-    ["image_id", "path", "class_name", "group", "official_split", "stored_at", "split"], str
-)
+TEXTS = dict.fromkeys(["image_id", "path", "class_name", "group", "official_split", "stored_at", "split"], str)

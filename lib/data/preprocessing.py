@@ -41,9 +41,7 @@ from lib.data.registry import dataset_info
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
 
-_MADE_WITH = [
-    f"{name} {importlib.metadata.version(name)}" for name in ("opencv-python-headless", "simplejpeg")
-]
+_MADE_WITH = [f"{name} {importlib.metadata.version(name)}" for name in ("opencv-python-headless", "simplejpeg")]
 _BLOCK = 256  # images whose bytes are held at once
 _SAMPLE = 8  # of so many rows of pixels, one tells nearly all images apart
 _TASK = 8  # images that a thread takes at once: threads that report each image wait for one another
@@ -90,18 +88,14 @@ def xray_stages(
     which has no contrast, gives `offset` everywhere.
     """
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
-        raise StudyError(
-            f"The x-ray pipeline takes a gray image of 8 or 16 bits, not {image.dtype} {image.shape}."
-        )
+        raise StudyError(f"The x-ray pipeline takes a gray image of 8 or 16 bits, not {image.dtype} {image.shape}.")
     stretched = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX, dtype=cv2.CV_8U)
     blur = cv2.GaussianBlur(stretched, (0, 0), sigmaX=sigma, sigmaY=0)
     result = cv2.addWeighted(stretched, gain, blur, -gain, offset)
     return {"input": image, "min-max": stretched, "blur": blur, "result": result}
 
 
-def preprocess(
-    path: str | Path, dataset: str, size: int, xray_contrast: XrayContrast = "before-resize"
-) -> np.ndarray:
+def preprocess(path: str | Path, dataset: str, size: int, xray_contrast: XrayContrast = "before-resize") -> np.ndarray:
     """Read one image of a data set as the models take it: uint8 RGB of shape (size, size, 3).
 
     For chest x-rays `xray_contrast` says where the contrast pipeline runs, which the paper does not:
@@ -126,9 +120,7 @@ def _contrast(dataset: str, xray_contrast: str) -> str:
     return xray_contrast if dataset_info(dataset).xray_contrast else "none"
 
 
-def _preprocess(
-    data: bytes, path: str | Path, size: int, contrast: str, header: Header
-) -> tuple[np.ndarray, bool]:
+def _preprocess(data: bytes, path: str | Path, size: int, contrast: str, header: Header) -> tuple[np.ndarray, bool]:
     """The image, and whether its data are flawed."""
     if contrast == "none":
         image, flawed = decode_towards(data, path, size, header)
@@ -207,11 +199,7 @@ def images_and_records(
     """Images as from `load_images`, black where there is a problem, and the records of `image_records`."""
     folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
     records = np.load(folder / "records.npy")
-    texts = {
-        name: np.char.decode(records[name], "utf-8")
-        for name in _RECORD.names
-        if records[name].dtype.kind == "S"
-    }
+    texts = {name: np.char.decode(records[name], "utf-8") for name in _RECORD.names if records[name].dtype.kind == "S"}
     table = pd.DataFrame({"image_id": index["image_id"].to_numpy()} | {
         name: texts.get(name, records[name]) for name in _RECORD.names[1:]
     })  # fmt: skip

@@ -152,9 +152,7 @@ def _size(path: str) -> int:
         return -1
 
 
-def _with_official_split(
-    info: DatasetInfo, labels: pd.DataFrame, files: list[str], found: Findings
-) -> pd.DataFrame:
+def _with_official_split(info: DatasetInfo, labels: pd.DataFrame, files: list[str], found: Findings) -> pd.DataFrame:
     """The labels with a column `official_split`, if the official test list is there; what it does not name is train."""
     if not info.official_test_list:
         return labels

@@ -52,9 +52,7 @@ def _load(path: Path) -> dict[str, DatasetInfo]:
     for name, facts in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         classes = facts.pop("classes")
         facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-        infos[name] = DatasetInfo(
-            name=name, classes=tuple(classes), class_titles=tuple(classes.values()), **facts
-        )
+        infos[name] = DatasetInfo(name=name, classes=tuple(classes), class_titles=tuple(classes.values()), **facts)
     return infos
 
 

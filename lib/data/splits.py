@@ -139,8 +139,6 @@ def class_counts(index: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Images per split and class: dataset, split, label (the class name), n."""
     counts = index.groupby(["split", "label", "class_name"], observed=True).size().rename("n").reset_index()
     counts["split"] = pd.Categorical(counts["split"], ["train", "validation", "test"])
-    counts = (
-        counts.sort_values(["split", "label"]).drop(columns="label").rename(columns={"class_name": "label"})
-    )
+    counts = counts.sort_values(["split", "label"]).drop(columns="label").rename(columns={"class_name": "label"})
     counts.insert(0, "dataset", dataset)
     return counts.reset_index(drop=True)

@@ -58,9 +58,7 @@ def _attacked(study, variant, entry, rows, name, targets=None):
     inputs = [entry.model_dump(), rows["image_id"].tolist(), epsilons, evaluation.batch_size, targets]
 
     def make():
-        state = (
-            study.directory(variant) / f"{path}.{artifacts.key_of(study.model_key(variant), inputs)}.state"
-        )
+        state = study.directory(variant) / f"{path}.{artifacts.key_of(study.model_key(variant), inputs)}.state"
         attack = study.attack(entry)
         if hasattr(attack, "state"):
             attack = attack.with_(state=str(state))
@@ -90,9 +88,7 @@ def trust_checks(study) -> pd.DataFrame:
     ensemble = evaluation.ensemble
     rows = subset(study.evaluated, evaluation.trust_images, study.profile.split.seed)
     table = outcomes(study)
-    same = (
-        table[["norm", "through", "epsilon"]] == [entry.norm, entry.through, evaluation.trust_epsilon]
-    ).all(axis=1)
+    same = (table[["norm", "through", "epsilon"]] == [entry.norm, entry.through, evaluation.trust_epsilon]).all(axis=1)
     known = table[same].pivot_table(index=["variant", "image_id"], columns="attack", values="correct")
 
     def check(variant):

@@ -201,9 +201,7 @@ def softmax_gap(outcomes: pd.DataFrame) -> pd.DataFrame:
         shared = _of_all(group, "through")
         logits, softmax = (_matrix(shared, "through", route) for route in ("logits", "softmax"))
         gap = paired_difference(logits, softmax)
-        rows.append(
-            (*key, gap.images, gap.seeds, logits.mean(), softmax.mean(), gap.difference, gap.low, gap.high)
-        )
+        rows.append((*key, gap.images, gap.seeds, logits.mean(), softmax.mean(), gap.difference, gap.low, gap.high))
     columns = [*keys, "n", "seeds", "logits", "softmax", "difference", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -253,9 +251,7 @@ def ledger(
             table[table["dataset"] == dataset] for table in (curve, outcomes, predictions, histories, shifts)
         )
         standing = here[here[["baseline", "attention"]].max(axis="columns") > 0]
-        typical, extreme = (
-            standing.loc[standing["regime"] == regime, "epsilon"] for regime in ("typical", "extreme")
-        )
+        typical, extreme = (standing.loc[standing["regime"] == regime, "epsilon"] for regime in ("typical", "extreme"))
         if extreme.empty:  # whether a last image stands is chance: the verdict must not hang on it
             extreme = here.loc[here["regime"] == "extreme", "epsilon"].head(1)
         under_headline = under(attacked, *headline)
@@ -375,9 +371,7 @@ def _softmax(outcomes, epsilons, headline):
     else:
         return {"verdict": UNTESTABLE}
     shared = _of_all(pd.concat(routes), "through")
-    logits, softmax = (
-        _share_survived(shared[shared["through"] == through], both) for through in ("logits", "softmax")
-    )
+    logits, softmax = (_share_survived(shared[shared["through"] == through], both) for through in ("logits", "softmax"))
     # Differences of shares lie in [-1, 1], the bootstrap takes shares: halved, and doubled again, and with them the
     # difference of 1 that the two made-up images have.
     hidden = [(1 + through - true) / 2 for through, true in zip(softmax, logits, strict=True)]
@@ -391,9 +385,7 @@ def _softmax(outcomes, epsilons, headline):
 
 
 def _clean(predictions):
-    change = paired_difference(
-        *(_matrix(predictions, "variant", variant) > 0 for variant in ("baseline", "attention"))
-    )
+    change = paired_difference(*(_matrix(predictions, "variant", variant) > 0 for variant in ("baseline", "attention")))
     return _in_points(change, _verdict(change.low, change.high, above=-CLEAN_MARGIN))
 
 

@@ -342,9 +342,7 @@ def _resample(first, second, seed: int, step: float = 1.0) -> tuple[np.ndarray, 
     shares = [(half * seed_share).sum(1) for half in (accuracy[:, :seeds], accuracy[:, seeds:])]
     wider = _widening(np.subtract(second, first, dtype=float) if (first != second).any() else first)
     means = outcomes.mean(1).reshape(2, seeds).mean(1)
-    return tuple(
-        np.clip(mean + wider * (share - mean), 0, 1) for mean, share in zip(means, shares, strict=True)
-    )
+    return tuple(np.clip(mean + wider * (share - mean), 0, 1) for mean, share in zip(means, shares, strict=True))
 
 
 def _widening(values: np.ndarray) -> float:

@@ -44,9 +44,7 @@ def masked(study) -> pd.DataFrame:
     found, _ = masks(study, test)
     if found.any():
         test = test[found.any(axis=(1, 2))]
-    correct = study.predictions().pivot_table(
-        index="image_id", columns="variant", values="correct", aggfunc="all"
-    )
+    correct = study.predictions().pivot_table(index="image_id", columns="variant", values="correct", aggfunc="all")
     correct = correct.reindex(test["image_id"])
     chosen = choose_images(
         test["label"].to_numpy(),
@@ -98,7 +96,4 @@ def temperatures(study) -> dict[str, float]:
     images = study.pixels(subset(rows, min(500, len(rows)), study.profile.split.seed))
     logits = {variant: study.classifier(variant).logits(images) for variant in variants(study)}
     wanted = surface.confidence(logits["baseline"]).mean()
-    return {
-        name: 1.0 if name == "baseline" else surface.matching_temperature(z, wanted)
-        for name, z in logits.items()
-    }
+    return {name: 1.0 if name == "baseline" else surface.matching_temperature(z, wanted) for name, z in logits.items()}

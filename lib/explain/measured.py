@@ -278,9 +278,7 @@ def soundness(study) -> pd.DataFrame:
             maps, tables = _maps(study, variant, images, labels), []
 
             def note(kind, against, other):
-                table = pd.DataFrame(
-                    {"image_id": rows["image_id"].to_numpy(), "map": kind, "against": against}
-                )
+                table = pd.DataFrame({"image_id": rows["image_id"].to_numpy(), "map": kind, "against": against})
                 tables.append(table.assign(rank_correlation=sanity.agreement(maps[kind], other)))
 
             for step, destroyed in sanity.randomised(model, study.seed):

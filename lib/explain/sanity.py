@@ -66,8 +66,7 @@ def score_cam(model, images, classes, channels: int, layer: str = "features") ->
     """
     explainer = Scorecam(*_of_logits(model), clone=False)
     maps = [
-        _explained(explainer, images[i : i + 1], classes[i : i + 1], layer, max_N=channels)
-        for i in range(len(images))
+        _explained(explainer, images[i : i + 1], classes[i : i + 1], layer, max_N=channels) for i in range(len(images))
     ]
     return np.concatenate(maps)
 

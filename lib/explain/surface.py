@@ -134,9 +134,7 @@ def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
     where x' = x.
     """
     images, adversarial = np.float32(images), np.float32(adversarial)
-    fall = np.abs(
-        margins(classifier.logits(images), labels) - margins(classifier.logits(adversarial), labels)
-    )
+    fall = np.abs(margins(classifier.logits(images), labels) - margins(classifier.logits(adversarial), labels))
     size = np.abs(adversarial - images).max(axis=(1, 2, 3)).astype(float)
     return np.divide(fall, size, out=np.full(len(size), np.nan), where=size > 0)
 

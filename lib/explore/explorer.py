@@ -167,13 +167,9 @@ class Trial:
     def _keep(self, epsilons, images):
         logits = self.classifier.logits(images)
         goal = np.full(len(images), self.label if self.target is None else self.target, "int32")
-        margins = np.asarray(
-            (margin if self.target is None else targeted_margin)(logits, goal, goal, "logits")
-        )
+        margins = np.asarray((margin if self.target is None else targeted_margin)(logits, goal, goal, "logits"))
         sizes = np.abs(images - self.pixels).max(axis=(1, 2, 3))
-        found = zip(
-            epsilons, images, sizes.astype(float), softmax(logits, axis=1), margins.astype(float), strict=True
-        )
+        found = zip(epsilons, images, sizes.astype(float), softmax(logits, axis=1), margins.astype(float), strict=True)
         self.finds |= {item[0]: Found(*item) for item in found}
 
 
@@ -203,9 +199,7 @@ class Explorer:
         chosen = study.chosen()
         self.gallery = [
             Subject(image_id, pixels, int(label))
-            for image_id, pixels, label in zip(
-                chosen["image_id"], study.pixels(chosen), chosen["label"], strict=True
-            )
+            for image_id, pixels, label in zip(chosen["image_id"], study.pixels(chosen), chosen["label"], strict=True)
         ]
         self._trials = {}
 
@@ -267,15 +261,11 @@ def read_upload(data: bytes, name: str, study: Study) -> Subject:
         try:
             image = preprocess(path, study.dataset, settings.image_size, settings.xray_contrast)
         except ImageError as error:
-            what = {"empty": "is empty", "truncated": "is cut off"}.get(
-                error.problem, "cannot be read as an image"
-            )
+            what = {"empty": "is empty", "truncated": "is cut off"}.get(error.problem, "cannot be read as an image")
             raise StudyError(f"{name} {what}: choose a whole JPEG, PNG or TIFF file.") from error
     header = read_header(data)
     if min(header.width, header.height) < 32:
-        raise StudyError(
-            f"{name} has {header.width} x {header.height} pixels: choose one of at least 32 x 32."
-        )
+        raise StudyError(f"{name} has {header.width} x {header.height} pixels: choose one of at least 32 x 32.")
     return Subject(name, image.astype("float32"), None)
 
 
@@ -288,8 +278,7 @@ def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> 
     files = {variant: study.directory(variant) / "model.keras" for variant in study.profile.variants}
     # The files first: without any there is no need to look at (or draw) the data.
     if all(file.is_file() for file in files.values()) and all(
-        artifacts.read_provenance(file).get("key") == study.model_key(variant)
-        for variant, file in files.items()
+        artifacts.read_provenance(file).get("key") == study.model_key(variant) for variant, file in files.items()
     ):
         return study, ""
     tiny = Study(TINY_PROFILE, study.info.stands_for or dataset)  # there are phantoms of the originals alone

@@ -87,12 +87,8 @@ class Panel:
     # Building
 
     def _build(self, study, epsilon):
-        names = {
-            DATASETS[name].short: name for name in dict.fromkeys([study.dataset, *study.profile.datasets])
-        }
-        self.dataset = widgets.Dropdown(
-            options=names, value=study.dataset, description="data set", style=NARROW
-        )
+        names = {DATASETS[name].short: name for name in dict.fromkeys([study.dataset, *study.profile.datasets])}
+        self.dataset = widgets.Dropdown(options=names, value=study.dataset, description="data set", style=NARROW)
         titles = [(ATTACK_TITLES[name], name) for name in ATTACKS]
         self.attack = widgets.Dropdown(options=titles, value="pgd", description="attack", style=NARROW)
         self.steps = widgets.BoundedIntText(20, min=1, max=500, description="steps", style=NARROW)
@@ -151,9 +147,7 @@ class Panel:
             ".explore .thumb.chosen { outline: 3px solid #D55E00; outline-offset: -3px; }"
             ".explore img { max-width: 100%; }" + "".join(rules) + "</style>"
         )
-        self.thumbnails.children = [
-            self._button(i, subject) for i, subject in enumerate(self.explorer.gallery)
-        ]
+        self.thumbnails.children = [self._button(i, subject) for i, subject in enumerate(self.explorer.gallery)]
         self._choose(self.explorer.gallery[0])
 
     def _button(self, i, subject):
@@ -201,9 +195,7 @@ class Panel:
             views, classes = self.views(), self.study.info.classes
             sentences = describe(views, self.choice(), classes)
             self._picture = png(draw_views(views, classes, self._label(f"epsilon {self.epsilon.value:.3g}")))
-            self.shown.value = _image(
-                self._picture, "; ".join(f"{v}: {text}" for v, text in sentences.items())
-            )
+            self.shown.value = _image(self._picture, "; ".join(f"{v}: {text}" for v, text in sentences.items()))
             self.status.value = _status(sentences, self._title(), self.message)
 
     def _search(self):
@@ -224,14 +216,10 @@ class Panel:
         classes, label, target = self.study.info.classes, self.subject.label, self.choice().target
         own = self.subject not in self.explorer.gallery
         name = (
-            self.subject.name
-            + (" (own image)" if own else "")
-            + (f", {classes[label]}" if label is not None else "")
+            self.subject.name + (" (own image)" if own else "") + (f", {classes[label]}" if label is not None else "")
         )
         data = f"networks trained on {self.study.short}" if own else self.study.short
-        attack = ATTACK_TITLES[self.attack.value] + (
-            f" towards {classes[target]}" if target is not None else ""
-        )
+        attack = ATTACK_TITLES[self.attack.value] + (f" towards {classes[target]}" if target is not None else "")
         return "; ".join([name, data, attack, *more, self.study.stamp])
 
 

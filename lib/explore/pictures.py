@@ -79,9 +79,7 @@ def draw_falls(smallest: dict[str, float], curves: pd.DataFrame, goal: str, labe
 
     `goal`: the class whose probability it is, and why it is watched, for the axis; `label` as in `draw_views`.
     """
-    figure, (outcome, probability) = plt.subplots(
-        2, 1, figsize=(WIDTH + 0.6, 2.9), height_ratios=(1, 2.6), sharex=True
-    )
+    figure, (outcome, probability) = plt.subplots(2, 1, figsize=(WIDTH + 0.6, 2.9), height_ratios=(1, 2.6), sharex=True)
     for variant, curve in curves.groupby("variant", sort=False):
         curve = curve[curve["epsilon"] > 0]
         style = {"color": COLOURS[variant], "linestyle": DASHES[variant]}
@@ -89,9 +87,7 @@ def draw_falls(smallest: dict[str, float], curves: pd.DataFrame, goal: str, labe
         known = np.isfinite(falls)
         name = f"{variant} falls at {falls:.3g}" if known else f"{variant} stands throughout"
         edge = np.clip(falls, BUDGETS[0] / 2, BUDGETS[-1] * 1.4)
-        outcome.plot(
-            [BUDGETS[0] / 2, edge, edge, BUDGETS[-1] * 1.4], [1, 1, 0, 0] if known else [1] * 4, **style
-        )
+        outcome.plot([BUDGETS[0] / 2, edge, edge, BUDGETS[-1] * 1.4], [1, 1, 0, 0] if known else [1] * 4, **style)
         probability.plot(curve["epsilon"], curve["probability"], label=name, **style)
         for stands, face in ((True, COLOURS[variant]), (False, "white")):
             part = curve[curve["stands"] == stands]

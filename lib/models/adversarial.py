@@ -95,8 +95,7 @@ class AdversarialTrainer:
             adversarial = self.attack(images, classes.argmax(axis=1), start)
             if self.settings.method == "trades":
                 adversarial, classes, weights = (
-                    np.concatenate(pair)
-                    for pair in ((images, adversarial), (classes, classes), (weights, weights))
+                    np.concatenate(pair) for pair in ((images, adversarial), (classes, classes), (weights, weights))
                 )
             results.append(self.network.train_on_batch(adversarial, classes, weights, return_dict=True))
             sizes.append(len(images))

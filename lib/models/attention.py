@@ -50,9 +50,7 @@ class SoftAttention(layers.Layer):
 
     def call(self, features):
         height, width = features.shape[1:3]
-        scores = (
-            self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
-        )
+        scores = self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
         flat = ops.reshape(scores, (-1, height * width, self.maps))
         maps = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, self.maps))
         weighted = features * ops.sum(maps, axis=-1, keepdims=True)
@@ -139,9 +137,7 @@ class CBAM(SqueezeExcitation):
         mean, largest = (pool(features, axis=(1, 2), keepdims=True) for pool in (ops.mean, ops.max))
         features = features * ops.sigmoid(self.excitation(mean) + self.excitation(largest))
         pooled = [pool(features, axis=-1, keepdims=True) for pool in (ops.mean, ops.max)]
-        scores = ops.conv(
-            ops.concatenate(pooled, axis=-1), ops.cast(self.kernel, features.dtype), padding="same"
-        )
+        scores = ops.conv(ops.concatenate(pooled, axis=-1), ops.cast(self.kernel, features.dtype), padding="same")
         positions = ops.sigmoid(scores)
         return features * positions, positions
 

@@ -128,9 +128,7 @@ def _resnet14(x, width: int, end: str):
         name = "conv5_block3" if stage == 5 else f"conv{stage}_block1"
         filters = width * 2 ** (stage - 2)
         shortcut = norm(conv(x, 4 * filters, 1, strides, f"{name}_0_conv"), f"{name}_0_bn")
-        x = layers.ReLU(name=f"{name}_1_relu")(
-            norm(conv(x, filters, 1, strides, f"{name}_1_conv"), f"{name}_1_bn")
-        )
+        x = layers.ReLU(name=f"{name}_1_relu")(norm(conv(x, filters, 1, strides, f"{name}_1_conv"), f"{name}_1_bn"))
         x = layers.ReLU(name=f"{name}_2_relu")(norm(conv(x, filters, 3, 1, f"{name}_2_conv"), f"{name}_2_bn"))
         x = norm(conv(x, 4 * filters, 1, 1, f"{name}_3_conv"), f"{name}_3_bn")
         x = layers.Add(name=f"{name}_add")([shortcut, x])

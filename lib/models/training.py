@@ -113,9 +113,7 @@ class GammaBySteps(keras.callbacks.Callback):
 
 def _gamma(model) -> list[float]:
     """Gamma of the model's soft-attention block; [] without one."""
-    return [
-        float(value) for value in model.trainable_variables if value.path.endswith("soft_attention/gamma")
-    ]
+    return [float(value) for value in model.trainable_variables if value.path.endswith("soft_attention/gamma")]
 
 
 def train(
@@ -180,9 +178,7 @@ def train(
         steps = range(len(gamma) + 1, len(gamma) + len(by_step.values) + 1)
         rows = zip([epoch + 1] * len(steps), steps, by_step.values, strict=True)
         gamma = pd.concat([gamma, pd.DataFrame(rows, columns=STEPS)], ignore_index=True)
-        _checkpoint(
-            model, history, gamma, directory, best_epoch(history[settings.monitor], settings.min_delta, mode)
-        )
+        _checkpoint(model, history, gamma, directory, best_epoch(history[settings.monitor], settings.min_delta, mode))
         if progress is not None:
             progress.set_postfix_str(f"validation accuracy {accuracy:.2f}, loss {loss:.2f}")
             progress.update()

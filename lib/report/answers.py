@@ -57,17 +57,13 @@ def early_stopping(settings: Training) -> str:
 
 def box(question: str, answer: str, doubt: str) -> str:
     """What a notebook opens with, as Markdown: its question, the answer, and what would change our mind."""
-    return (
-        f"> **Question.** {question}\n>\n> **Answer.** {answer}\n>\n> **What would change our mind.** {doubt}"
-    )
+    return f"> **Question.** {question}\n>\n> **Answer.** {answer}\n>\n> **What would change our mind.** {doubt}"
 
 
 def data(index: pd.DataFrame, label: str) -> str:
     """Answer to 01: how many images there are and how they are split; `index` as from `Study.index`."""
     split = index.groupby("split")["group"].agg(["size", "nunique"])
-    parts = ", ".join(
-        f"{rows['size']} ({rows['nunique']} groups) for {name}" for name, rows in split.iterrows()
-    )
+    parts = ", ".join(f"{rows['size']} ({rows['nunique']} groups) for {name}" for name, rows in split.iterrows())
     return f"{len(index)} usable images of {label}: {parts}. No group and no picture is in two of them."
 
 
@@ -175,9 +171,7 @@ def by_kind(checks: pd.DataFrame) -> str:
 
 def difference(low: float, high: float) -> str:
     """The direction that a 95 % interval of attention minus baseline allows to state."""
-    return (
-        "higher with attention" if low > 0 else "lower with attention" if high < 0 else "no difference seen"
-    )
+    return "higher with attention" if low > 0 else "lower with attention" if high < 0 else "no difference seen"
 
 
 def _points(row):
@@ -190,17 +184,13 @@ def hidden(gap: pd.DataFrame, label: str) -> str:
         return f"No attack was run both ways ({label})."
     row = gap.loc[gap["difference"].abs().idxmax()]
     clear = ((gap["ci_low"] > 0) | (gap["ci_high"] < 0)).sum()
-    where = (
-        f"{ATTACK_TITLES.get(row['attack'], row['attack'])} on {row['variant']} at epsilon {row['epsilon']:g}"
-    )
+    where = f"{ATTACK_TITLES.get(row['attack'], row['attack'])} on {row['variant']} at epsilon {row['epsilon']:g}"
     largest = (
         "The two routes agree at every budget"
         if row["difference"] == 0
         else f"The largest difference is {_points(row)} points (95 % interval), n = {row['n']}, for {where}"
     )
-    return (
-        f"{largest}; {clear} of {len(gap)} comparisons, each by itself, have an interval without 0 ({label})."
-    )
+    return f"{largest}; {clear} of {len(gap)} comparisons, each by itself, have an interval without 0 ({label})."
 
 
 def failed(checks: pd.DataFrame, label: str) -> str:

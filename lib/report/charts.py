@@ -46,9 +46,7 @@ def examples(rows: list[dict]) -> Figure:
     """
     variants = list(rows[0]["energy"])
     columns = 1 + len(variants)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(1.55 * columns, 1.55 * len(rows) + 0.2), squeeze=False
-    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=(1.55 * columns, 1.55 * len(rows) + 0.2), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         line[0].imshow(row["image"].round().astype("uint8"))
         for ax, variant in zip(line[1:], variants, strict=True):
@@ -70,9 +68,7 @@ def density(table: pd.DataFrame, epsilon: float) -> Figure:
     """
     table = table[table["epsilon"].isin([0, epsilon])]
     regions = [name for name in REGIONS if name in set(table["region"])]
-    figure, axes = plt.subplots(
-        1, len(regions), figsize=(WIDTH, 2.5), sharey=True, sharex=True, squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(regions), figsize=(WIDTH, 2.5), sharey=True, sharex=True, squeeze=False)
     for ax, region in zip(axes[0], regions, strict=True):
         here = table[table["region"] == region]
         variants = list(dict.fromkeys(here["variant"]))
@@ -134,9 +130,7 @@ def maps(table: pd.DataFrame) -> Figure:
                 name = f"{variant}, {MAPS[kind]}" if attack == "pgd" else "dotted: under random signs"
                 options = {"color": COLOURS[variant], "linewidth": 1.2 if attack == "pgd" else 0.9}
                 if attack == "pgd":
-                    ax.fill_between(
-                        x, part["ci_low"], part["ci_high"], color=COLOURS[variant], alpha=0.1, linewidth=0
-                    )
+                    ax.fill_between(x, part["ci_low"], part["ci_high"], color=COLOURS[variant], alpha=0.1, linewidth=0)
                     options |= {"marker": MARKERS[variant], "markersize": 3.5, "markerfacecolor": face}
                 ax.plot(x, part["mean"], line, label=name, **options)
                 ax.set_xticks(x, [f"{e:g}" for e in part["epsilon"]])
@@ -255,9 +249,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Attention over each other variant: margin, slope and what follows from them; 1 is no change. A panel
     per data set, a marker per training run.
     """
-    measures, datasets, others = (
-        list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against")
-    )
+    measures, datasets, others = (list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against"))
     runs = sorted(set(zip(table["against"], table["seed"], strict=True)),
                   key=lambda run: (others.index(run[0]), run[1]))  # fmt: skip
     size = (WIDTH * (1 if len(datasets) > 1 else 0.75), 0.9 + max(0.27, 0.07 * len(runs)) * len(measures))
@@ -268,9 +260,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for i, (variant, seed) in enumerate(runs):
             run = here.reindex([(variant, seed, measure) for measure in measures])
             y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
-            _points(
-                ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}"
-            )
+            _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attention / {variant}")
         ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")
         _ratio_axis(ax)
         ax.grid(axis="y", visible=False)

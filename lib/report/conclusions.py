@@ -24,9 +24,7 @@ ISOLATES = {
 """What the difference between attention and each other variant is due to."""
 
 
-def attribution(
-    outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive=None, label: str = ""
-) -> pd.DataFrame:
+def attribution(outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive=None, label: str = "") -> pd.DataFrame:
     """What the difference is due to: attention minus every other variant under the headline attack.
 
     Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
@@ -79,9 +77,7 @@ def attribution(
     ]
     table = pd.DataFrame(rows, columns=columns)
     table["p_holm"] = holm(table["p_value"])
-    table["conclusion"] = [
-        concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()
-    ]
+    table["conclusion"] = [concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()]
     return table
 
 
@@ -101,9 +97,7 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
     several = row["seeds"] > 1
     runs = f"{row['seeds']} training runs ({single_runs(row)})" if several else "one training run"
     one = f"{PAIR}, which another training run may not repeat"
-    words = (
-        ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
-    )
+    words = ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
     verdict = summary.direction(row, 0, *words)
     if off:
         verdict += f"; not to be attributed to attention, whose branch is off in {off}"
@@ -146,9 +140,7 @@ def findings(
             one = "" if row["seeds"] > 1 else f" {PAIR}"
             verdict = summary.direction(row, 0, f"higher{one}", f"lower{one}")
             runs = f", training runs {single_runs(row)}" if row["seeds"] > 1 else ""
-            robust.append(
-                f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}{runs}: {verdict}"
-            )
+            robust.append(f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}{runs}: {verdict}")
         here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
         if len(here):
             distance, margin, slope = (
@@ -162,15 +154,12 @@ def findings(
             )
         change = dense_ratios[
             (
-                dense_ratios[["dataset", "against", "region", "attack"]]
-                == [dataset, "baseline", "lesion", "gradient"]
+                dense_ratios[["dataset", "against", "region", "attack"]] == [dataset, "baseline", "lesion", "gradient"]
             ).all(axis=1)
         ]
         if len(change):
             gradient = dense[
-                (dense["dataset"] == dataset)
-                & (dense["region"] == "lesion")
-                & (dense["attack"] == "gradient")
+                (dense["dataset"] == dataset) & (dense["region"] == "lesion") & (dense["attack"] == "gradient")
             ]
             mean = gradient[gradient["seed"].isin(change["seed"])].groupby("variant")["mean"].mean()
             shares = f"{mean['attention']:.2f} against {mean['baseline']:.2f} times"
@@ -189,9 +178,7 @@ def findings(
             + "; ".join(place)
         )
     else:
-        sentences["place"] = (
-            "Where the lesion is hit was not measured: these images came without lesion masks"
-        )
+        sentences["place"] = "Where the lesion is hit was not measured: these images came without lesion masks"
     return pd.DataFrame(
         [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
     )
@@ -286,13 +273,7 @@ def suggestions(tables: dict[str, pd.DataFrame], checks: pd.DataFrame, epsilon: 
         if any(part.empty or part[value].isna().any() for part in pair):
             return "not measured", "-"
         one, other = (part.iloc[0] for part in pair)
-        verdict = (
-            more
-            if one["ci_low"] > other["ci_high"]
-            else less
-            if one["ci_high"] < other["ci_low"]
-            else NOTHING
-        )
+        verdict = more if one["ci_low"] > other["ci_high"] else less if one["ci_high"] < other["ci_low"] else NOTHING
         return f"attention {said(one, value)}, baseline {said(other, value)}", verdict
 
     energy = rows("density", variant="baseline", region="lesion", attack="gradient")

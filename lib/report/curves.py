@@ -76,18 +76,14 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return _with_legend(figure, axes, inside=len(panels) > 2)  # few panels are narrow, and no corner is free
 
 
-def relative_change(
-    table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack
-) -> Figure:
+def relative_change(table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack) -> Figure:
     """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
 
     `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
     change in percent stands above each point of a typical budget; at extreme ones it is a ratio of few images.
     `each`: what `attack` left in each training run, as from `tables.robust_accuracy`; of several a small dot for each.
     """
-    each = each.pivot_table(
-        index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy"
-    )
+    each = each.pivot_table(index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy")
     each = 100 * (each["attention"] - each["baseline"])
     datasets = list(dict.fromkeys(table["dataset"]))
     size = (WIDTH, max(1.55 * len(datasets) + 0.5, 2.6))
@@ -136,20 +132,14 @@ def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
         min(WIDTH, max(WIDTH * len(cells[0]) / (6 if apart else 3), 3.6)),
         3.2 * len(cells) + (0.6 if apart else 0.7),
     )
-    figure, axes = plt.subplots(
-        2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False
-    )
+    figure, axes = plt.subplots(2 * len(cells), len(cells[0]), figsize=size, sharex=True, sharey="row", squeeze=False)
     beyond = False
     for block, line in enumerate(cells):
         for column, wanted in enumerate(line):
             here = histories[(histories[keys] == wanted).all(axis="columns")]
-            for measure, ax in zip(
-                ("loss", "accuracy"), axes[2 * block : 2 * block + 2, column], strict=True
-            ):
+            for measure, ax in zip(("loss", "accuracy"), axes[2 * block : 2 * block + 2, column], strict=True):
                 _history(ax, here, measure)
-        losses = histories[histories["dataset"].isin(cell[0] for cell in line)][
-            ["loss", "val_loss"]
-        ].to_numpy()
+        losses = histories[histories["dataset"].isin(cell[0] for cell in line)][["loss", "val_loss"]].to_numpy()
         beyond |= _limit(axes[2 * block], 1.5 * np.nanquantile(losses, 0.95))
         axes[2 * block + 1, 0].set_ylim(0, 1)
         axes[2 * block + 1, 0].yaxis.set_major_formatter(PercentFormatter(1))

@@ -95,9 +95,7 @@ def samples(images: np.ndarray, titles: list[str], columns: int) -> Figure:
         if i < len(images):
             ax.imshow(images[i])
         if i % columns == 0 and i < len(images):
-            ax.text(
-                -0.06, 0.5, titles[i // columns], rotation=90, va="center", ha="right", transform=ax.transAxes
-            )
+            ax.text(-0.06, 0.5, titles[i // columns], rotation=90, va="center", ha="right", transform=ax.transAxes)
     return figure
 
 
@@ -129,13 +127,9 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
                 image.set_title(name, loc="center")
             pixels = images[stage].ravel()
             share = np.full(pixels.size, 1 / pixels.size)
-            histogram.hist(
-                pixels, bins=64, range=(0, top), color="0.35", weights=share, histtype="stepfilled"
-            )
+            histogram.hist(pixels, bins=64, range=(0, top), color="0.35", weights=share, histtype="stepfilled")
             # Where many pixels saturate, nothing else would be seen on an axis without logarithm.
-            histogram.set(
-                yscale="log", ylim=(1e-4, 1.5), xlim=(-0.02 * top, 1.02 * top), xticks=[0, top // 2 + 1, top]
-            )
+            histogram.set(yscale="log", ylim=(1e-4, 1.5), xlim=(-0.02 * top, 1.02 * top), xticks=[0, top // 2 + 1, top])
             histogram.set_yticks([1e-4, 1e-2, 1], ["0.01%", "1%", "100%"] if column == 0 else [])
             histogram.yaxis.set_minor_locator(NullLocator())
             if row == len(examples) - 1:
@@ -271,9 +265,7 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, height), sharey=True)
     for ax, measure in zip(axes, measures, strict=True):
         for i, (variant, kind) in enumerate(kinds):
-            group = table[
-                (table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)
-            ]
+            group = table[(table["measure"] == measure) & (table["variant"] == variant) & (table["map"] == kind)]
             runs = group.groupby("dataset")["seed"]
             aside = i - (len(kinds) - 1) / 2 + step * (runs.cumcount() - (runs.transform("size") - 1) / 2)
             y = group["dataset"].map(datasets.index) + 0.8 / len(kinds) * aside

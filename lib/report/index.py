@@ -33,9 +33,7 @@ def figures(folder: Path) -> list[str]:
     Those of one data set, which every run makes again and git ignores, are left out.
     """
     names = (path.stem for path in folder.glob("*.png"))
-    return _ordered(
-        (name for name in names if not any(f"_{dataset}" in name for dataset in DATASETS)), FIGURES
-    )
+    return _ordered((name for name in names if not any(f"_{dataset}" in name for dataset in DATASETS)), FIGURES)
 
 
 def tables(folder: Path) -> list[Path]:
@@ -81,11 +79,7 @@ def _run(path, folder):
     path = path.with_name(PER_IMAGE.get(path.name, path.name))
     record = artifacts.read_provenance(path)
     if not record:
-        return (
-            f"[machine and versions]({path.name}.json)"
-            if path.with_suffix(".json").is_file()
-            else "no record"
-        )
+        return f"[machine and versions]({path.name}.json)" if path.with_suffix(".json").is_file() else "no record"
     seeds = record.get("seed", [])
     seeds = ", ".join(map(str, seeds if isinstance(seeds, list) else [seeds]))
     link = path.relative_to(folder).as_posix() + artifacts.PROVENANCE

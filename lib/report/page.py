@@ -65,12 +65,10 @@ def write_report(profile: Profile) -> Path:
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
         one_run=ONE_RUN,
         figures=[
-            _embedded(out, name)
-            for name in sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+            _embedded(out, name) for name in sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
         ],
         tables=[
-            (record[name].get("title", name), _html(name, tables[name].replace({"dataset": titles})))
-            for name in tables
+            (record[name].get("title", name), _html(name, tables[name].replace({"dataset": titles}))) for name in tables
         ],
         settings=yaml.safe_dump(profile.model_dump(), sort_keys=False),
         provenance={k: v for k, v in record["claims"].items() if k != "title"},
@@ -84,9 +82,7 @@ def _answer(claims: pd.DataFrame, profile: Profile) -> dict[str, str]:
     """The answer in a sentence, from the verdicts on C1, and its numbers."""
     rows = claims[claims["claim"] == "C1"]
     verdicts = rows["verdict"].map(stem)
-    counted = "; ".join(
-        f"{', '.join(rows.loc[verdicts == v, 'dataset'])}: {v}" for v in dict.fromkeys(verdicts)
-    )
+    counted = "; ".join(f"{', '.join(rows.loc[verdicts == v, 'dataset'])}: {v}" for v in dict.fromkeys(verdicts))
     numbers = "; ".join(
         f"{_number(row)} on {row['dataset']} (n = {row['n']:.0f})"
         for _, row in rows.iterrows()
@@ -131,9 +127,7 @@ def drawn(row) -> str:
         parts.append(f'<line class="ci" x1="{x(row["ci_low"])}" x2="{x(row["ci_high"])}" y1="11" y2="11"/>')
     parts.append(f'<circle cx="{x(row["ours"])}" cy="11" r="4"/>')
     if row["claim"] in PAPER:
-        parts.append(
-            f'<path class="paper" transform="translate({x(PAPER[row["claim"]])} 11)" d="M0-6 6 0 0 6-6 0Z"/>'
-        )
+        parts.append(f'<path class="paper" transform="translate({x(PAPER[row["claim"]])} 11)" d="M0-6 6 0 0 6-6 0Z"/>')
     return f'<svg viewBox="0 0 160 22" role="img" aria-label="{_number(row)}">{"".join(parts)}</svg>'
 
 

@@ -67,8 +67,7 @@ def _fooled_first(chosen, explained) -> pd.DataFrame:
     """Places and labels of the chosen images: those first on which every network is fooled, classes in turn."""
     labels = chosen["label"].to_numpy()
     fooled = [
-        (arrays["predicted"][:, 0] == labels) & (arrays["predicted"][:, 1] != labels)
-        for arrays in explained.values()
+        (arrays["predicted"][:, 0] == labels) & (arrays["predicted"][:, 1] != labels) for arrays in explained.values()
     ]
     table = pd.DataFrame({"place": range(len(labels)), "label": labels, "fooled": np.all(fooled, axis=0)})
     table["turn"] = table.groupby(["fooled", "label"]).cumcount()

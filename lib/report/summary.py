@@ -69,9 +69,7 @@ def maps(where: pd.DataFrame) -> pd.DataFrame:
         if measure in ("pointing", "iou"):
             area = found["area"]
             chance = area if measure == "pointing" else area / (2 - area)
-            table["chance"] = (
-                found.assign(chance=chance).groupby(keys, sort=False)["chance"].mean().to_numpy()
-            )
+            table["chance"] = found.assign(chance=chance).groupby(keys, sort=False)["chance"].mean().to_numpy()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -89,8 +87,7 @@ def first_to_move(where: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in found.groupby([*RUN, "target"], sort=False):
         moved, fell = (
-            group["epsilon"].where(group[name], np.inf).groupby(group["image_id"]).min()
-            for name in ("moved", "fell")
+            group["epsilon"].where(group[name], np.inf).groupby(group["image_id"]).min() for name in ("moved", "fell")
         )
         orders = {
             "map first": moved < fell,
@@ -233,15 +230,11 @@ def density_ratios(where: pd.DataFrame) -> pd.DataFrame:
     both have), attack, norm and epsilon: n (images with energy there under both), ratio, ci_low, ci_high.
     """
     energies = where[where["kind"] == "energy"]
-    energies = energies.assign(
-        log=np.log((energies["share"] / energies["area"]).where(energies["share"] > 0))
-    )
+    energies = energies.assign(log=np.log((energies["share"] / energies["area"]).where(energies["share"] > 0)))
     keys = ["target", "attack", "norm", "epsilon"]
     rows = []
     for (dataset, seed), here in energies.groupby(["dataset", "seed"], sort=False):
-        runs = {
-            v: part.set_index([*keys, "image_id"])["log"] for v, part in here.groupby("variant", sort=False)
-        }
+        runs = {v: part.set_index([*keys, "image_id"])["log"] for v, part in here.groupby("variant", sort=False)}
         attention = runs.pop("attention")
         for variant, other in runs.items():
             change = (attention - other).dropna()  # aligned by perturbation, region and image
@@ -256,9 +249,7 @@ def moved_first(first: pd.DataFrame) -> str:
     """What `first_to_move` says of each network and map, where the intervals do not overlap: a line each."""
     lines = []
     for (variant, kind), rows in first.groupby(["variant", "map"], sort=False):
-        of_map, of_answer = (
-            rows.set_index("order").loc[order] for order in ("map first", "prediction first")
-        )
+        of_map, of_answer = (rows.set_index("order").loc[order] for order in ("map first", "prediction first"))
         verdict = "undecided"
         if of_map["ci_low"] > of_answer["ci_high"]:
             verdict = "the map moves before the prediction falls"

@@ -184,16 +184,12 @@ def ways(moved: pd.DataFrame) -> pd.DataFrame:
     return moved.pivot_table(index=rows, columns="epsilon", values="share", aggfunc="first", sort=False)
 
 
-def everything(
-    frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: Training
-) -> dict[str, pd.DataFrame]:
+def everything(frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: Training) -> dict[str, pd.DataFrame]:
     """The tables of a run by file name; `frames` as from `lib.study.Runs.frames`, `counts` as from `class_counts`."""
     outcomes, shifts = frames["outcomes"], frames["shifts"]
     return {
         "datasets": counts,
-        "clean_accuracy": clean_accuracy(
-            frames["predictions"], frames["histories"], frames["parameters"], settings
-        ),
+        "clean_accuracy": clean_accuracy(frames["predictions"], frames["histories"], frames["parameters"], settings),
         "robust_accuracy": robust_accuracy(outcomes),
         "robust_accuracy_over_seeds": over_seeds(outcomes),
         "distances": distances(outcomes),
@@ -204,9 +200,7 @@ def everything(
     }
 
 
-def write_run(
-    folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, pd.DataFrame], label: str, provenance
-):
+def write_run(folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, pd.DataFrame], label: str, provenance):
     """Write a run's tables, and what was seen image by image, into `folder`; what a former run left there goes.
 
     `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`:
@@ -308,16 +302,12 @@ def latex(table: pd.DataFrame, title: str, name: str) -> str:
         place = table.columns.get_loc(low)
         value, high = table.columns[place - 1], table.columns[place + 1]
         known = table[low] != "-"
-        table[value] = table[value].where(
-            ~known, table[value] + " (" + table[low] + " to " + table[high] + ")"
-        )
+        table[value] = table[value].where(~known, table[value] + " (" + table[low] + " to " + table[high] + ")")
         table = table.drop(columns=[low, high])
         values.append(value)
     longest = {column: table[column].str.len().max() for column in table}
     long = len(table) > 30 or table.map(len).to_numpy().sum() > 2500
-    share = {
-        column: length**0.5 for column, length in longest.items() if length > 20 and column not in values
-    }
+    share = {column: length**0.5 for column, length in longest.items() if length > 20 and column not in values}
     # In widths of the text of `article`: what the columns that do not break their lines take, and what the page has.
     fixed = sum(max(n, len(column)) + 2 for column, n in longest.items() if column not in share) / CHARACTERS
     turned = fixed + 0.15 * len(share) > (1 if long else 1.4)

@@ -53,9 +53,7 @@ class Runs:
 
     def gather(self, read, whole: bool = False) -> pd.DataFrame:
         """The tables that `read(study)` gives, of all studies, or of those that meet every attack."""
-        return pd.concat(
-            [read(study) for study in (self.whole if whole else self.studies)], ignore_index=True
-        )
+        return pd.concat([read(study) for study in (self.whole if whole else self.studies)], ignore_index=True)
 
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:

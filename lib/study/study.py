@@ -97,9 +97,7 @@ class Study:
 
     def pipeline_figure(self) -> Path:
         """Path of figure 1: the run's own for x-rays, which go through the pipeline, and another data set's by name."""
-        return (
-            self.figures / "fig1_xray_pipeline" if self.info.xray_contrast else self.figure("xray_pipeline")
-        )
+        return self.figures / "fig1_xray_pipeline" if self.info.xray_contrast else self.figure("xray_pipeline")
 
     def provenance(self) -> dict:
         """Profile, data set, seed, data fingerprint and the file of starting weights, for whatever is written."""
@@ -162,9 +160,7 @@ class Study:
         if path is None:
             return {}
         with open(path, "rb") as file:
-            return {
-                "starting_weights": f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-            }
+            return {"starting_weights": f"{path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"}
 
     @cached_property
     def _data_key(self) -> str:
@@ -249,9 +245,7 @@ class Study:
         Columns dataset, variant, seed, setting, epoch, step, gamma. Trains what is not there yet.
         """
         contrast = self.profile.contrast
-        named = ", ".join(
-            f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs"
-        )
+        named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
         settings = {"this run": {}} | ({named: contrast} if contrast else {})
 
         def read(study, setting):

@@ -130,9 +130,7 @@ def peers_pgd(model, images, labels):
         return run
 
     def cleverhans():
-        pgd = importlib.import_module(
-            "cleverhans.tf2.attacks.projected_gradient_descent"
-        ).projected_gradient_descent
+        pgd = importlib.import_module("cleverhans.tf2.attacks.projected_gradient_descent").projected_gradient_descent
 
         def run(epsilon):
             step = 2.5 * epsilon / STEPS
@@ -407,8 +405,7 @@ def draw(table, about, path, **provenance):
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     place = f"{about['machine']['processor']}, {about['machine']['cores']} cores"
     said = [
-        f"{least:g} beside {', '.join(names.unique())} ({REASONS[least]})"
-        for least, names in peers.groupby(required)
+        f"{least:g} beside {', '.join(names.unique())} ({REASONS[least]})" for least, names in peers.groupby(required)
     ]
     label = f"ResNet-50 with random weights, seven logits, random smooth images; {place}"
     label += f"\nrequired: {', '.join(said)}"
@@ -430,9 +427,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs="+", default=[64, 112])
     parser.add_argument("--images", type=int, nargs="+", default=[16, 8], help="at each size")
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="of everything but autoattack; 0 for none of it"
-    )
+    parser.add_argument("--repeats", type=int, default=5, help="of everything but autoattack; 0 for none of it")
     parser.add_argument("--autoattack", type=int, nargs="*", default=[64], help="sizes of autoattack")
     parser.add_argument("--autoattack-images", type=int, default=16)
     parser.add_argument("--steps", type=int, default=30, help="of autoattack's gradient attacks")

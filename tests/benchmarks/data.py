@@ -212,9 +212,7 @@ def epoch_rows(folder, repeats, n=1200, size=112):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, default=ROOT / "data" / "raw", help="folder of the original data"
-    )
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "raw", help="folder of the original data")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--large", type=int, default=200, help="large photographs")
     parser.add_argument("--small", type=int, default=5984, help="images of HAM10000, or phantoms of it")
@@ -231,9 +229,7 @@ def main():
         columns = ["work", "ours_seconds", "peer", "peer_seconds", "ratio", "required", "n"]
         pd.DataFrame(rows, columns=columns).round(3).to_csv(arguments.out / "data.csv", index=False)
         about = {"machine": machine(), "versions": versions("tensorflow", "keras", "opencv-python-headless")}
-        (arguments.out / "data.json").write_text(
-            json.dumps(about | {"repeats": arguments.repeats}, indent=1) + "\n"
-        )
+        (arguments.out / "data.json").write_text(json.dumps(about | {"repeats": arguments.repeats}, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory(prefix="study-bench-") as folder:
         folder = Path(folder)

@@ -130,9 +130,7 @@ def main():
     if options.only != "loop":
         images, labels = images[: options.large_images], labels[: options.large_images]
         mixed, plain = (
-            bare_fit(
-                compiled(settings, Model(weights="none"), options.size, precision), images, labels, settings
-            )
+            bare_fit(compiled(settings, Model(weights="none"), options.size, precision), images, labels, settings)
             for precision in ("mixed_bfloat16", "float32")
         )
         beside = Beside(plain)
@@ -142,9 +140,7 @@ def main():
         add("epoch of ResNet-50 in bfloat16", "in float32", beside, np.nan)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    columns = (
-        "work ours_seconds peer peer_seconds ratio required ours_processor_seconds peer_processor_seconds"
-    )
+    columns = "work ours_seconds peer peer_seconds ratio required ours_processor_seconds peer_processor_seconds"
     pd.DataFrame(rows, columns=[*columns.split(), "processor_ratio", "repeats"]).to_csv(
         options.out / "training.csv", index=False, float_format="%.4g"
     )

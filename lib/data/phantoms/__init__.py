@@ -30,9 +30,7 @@ def write_phantoms(dataset: str, root: Path, n: int, size: int, seed: int) -> Pa
     if dataset not in WRITERS:
         raise StudyError(f"There are no phantoms of {dataset!r}; choose one of {', '.join(WRITERS)}.")
     if n < 1 or size < 32 or seed < 0:
-        raise StudyError(
-            f"Phantoms need n >= 1, size >= 32 and seed >= 0, not n={n}, size={size}, seed={seed}."
-        )
+        raise StudyError(f"Phantoms need n >= 1, size >= 32 and seed >= 0, not n={n}, size={size}, seed={seed}.")
     root, target = Path(root), Path(root) / dataset
     stamp = (
         f"Phantom data: every image here is a computer's drawing in {dataset}'s layout, no patient's.\n"
@@ -42,9 +40,7 @@ def write_phantoms(dataset: str, root: Path, n: int, size: int, seed: int) -> Pa
         if (target / STAMP).read_text(encoding="utf-8") == stamp:
             return target
     elif target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise StudyError(
-            f"{target} holds something else than phantoms: move it away or choose another folder."
-        )
+        raise StudyError(f"{target} holds something else than phantoms: move it away or choose another folder.")
 
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{dataset}-", dir=root) as scratch:
@@ -59,9 +55,7 @@ def write_phantoms(dataset: str, root: Path, n: int, size: int, seed: int) -> Pa
     return target
 
 
-def draw_phantom(
-    dataset: str, label: int, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_phantom(dataset: str, label: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One phantom: uint8 RGB image (size, size, 3), uint8 mask (size, size), 0 or 255, of its evidence.
 
     label: the class index; for eyepacs the grade 0 to 4. Generators in the same state give the same patient,

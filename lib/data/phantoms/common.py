@@ -149,9 +149,7 @@ def branches(rng: np.random.Generator, origins, angles, lengths, bend: float, po
     return np.concatenate([origins, origins + steps.cumsum(axis=1)], axis=1)
 
 
-def offshoots(
-    rng: np.random.Generator, paths: np.ndarray, count: int, length: tuple, bend: float
-) -> np.ndarray:
+def offshoots(rng: np.random.Generator, paths: np.ndarray, count: int, length: tuple, bend: float) -> np.ndarray:
     """`count` branches off random points of `paths`, at 25 to 60 degrees; `length` is a range."""
     which = rng.integers(len(paths), size=count)
     where = rng.integers(1, paths.shape[1] - 2, size=count)
@@ -161,9 +159,7 @@ def offshoots(
     return branches(rng, start, angles, rng.uniform(*length, count), bend, paths.shape[1])
 
 
-def camera(
-    size: int, angle: float, scale: float, shift: tuple[float, float], mirror: bool = False
-) -> np.ndarray:
+def camera(size: int, angle: float, scale: float, shift: tuple[float, float], mirror: bool = False) -> np.ndarray:
     """Affine matrix (2, 3) of a view: mirrored, turned by `angle` degrees, scaled, shifted (canvas units)."""
     a, b = (scale * float(portable(f, np.deg2rad(angle))) for f in (np.cos, np.sin))
     side, centre = (-1.0 if mirror else 1.0), (size - 1) / 2

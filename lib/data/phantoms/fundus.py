@@ -42,9 +42,7 @@ def _arcades(rng, size):
     for up in (-1, 1):
         for kind, inset in ((veins, 0.0), (arteries, 0.07)):
             reach = rng.uniform(0.60, 0.72) - inset
-            p1 = np.add(
-                DISC, (rng.uniform(-0.02, 0.1), up * reach * 0.95)
-            )  # temporal arcade, around the macula
+            p1 = np.add(DISC, (rng.uniform(-0.02, 0.1), up * reach * 0.95))  # temporal arcade, around the macula
             p2 = np.array([rng.uniform(-0.25, -0.1), up * reach * 1.15])
             p3 = np.array([-1.1, up * rng.uniform(0.25, 0.6)])
             kind.append(_bezier(np.array(DISC), p1, p2, p3, t))
@@ -54,9 +52,9 @@ def _arcades(rng, size):
     thin = np.linspace(1, 0.4, 27)
     maps = []
     for trunks, width in ((np.array(veins), 0.044), (np.array(arteries), 0.032)):
-        trunks = trunks + 0.012 * portable(np.sin, np.linspace(0, rng.uniform(12, 22), 28))[
-            :, None
-        ] * rng.uniform(-1, 1, (4, 1, 2))
+        trunks = trunks + 0.012 * portable(np.sin, np.linspace(0, rng.uniform(12, 22), 28))[:, None] * rng.uniform(
+            -1, 1, (4, 1, 2)
+        )
         twigs = offshoots(rng, trunks, 16, (0.35, 0.8), 0.6)
         leaves = offshoots(rng, twigs, 24, (0.12, 0.35), 0.6)
         maps.append(
@@ -140,14 +138,10 @@ def _lesions(rng, size, grade, veins):
             n = int(rng.integers(7, 18))
             a, r = rng.uniform(0, 2 * np.pi, n), rng.choice((0.05, 0.11)) * rng.normal(1, 0.25, n)
             where = centre + np.stack([r * portable(np.cos, a), r * portable(np.sin, a)], axis=1)
-            made.append(
-                ((0.99, 0.90, 0.48), soften(spots(size, where, rng.uniform(0.012, 0.028, n)), 0.004) * 0.95)
-            )
+            made.append(((0.99, 0.90, 0.48), soften(spots(size, where, rng.uniform(0.012, 0.028, n)), 0.004) * 0.95))
     if grade == 3 or rng.random() < 0.35:  # cotton wool: pale, feathery
         n = int(rng.integers(1, 5))
-        wool = spots(
-            size, _around(rng, n, 0.35, 0.8), rng.uniform(0.05, 0.09, n), 0.65, rng.uniform(0, 180, n)
-        )
+        wool = spots(size, _around(rng, n, 0.35, 0.8), rng.uniform(0.05, 0.09, n), 0.65, rng.uniform(0, 180, n))
         made.append(((0.97, 0.86, 0.66), soften(wool, 0.03) * 0.8))
     if grade == 3:  # venous beading: sausages along the veins
         some = veins[:, 5:20:2].reshape(-1, 2)
@@ -191,9 +185,7 @@ def draw(grade: int, size: int, subject: np.random.Generator, photo: np.random.G
     image, veins = _eye(retina, size)
     if confounders.random() < 0.25:  # drusen: soft, pale, near the macula
         n = int(confounders.integers(4, 14))
-        drusen = spots(
-            size, FOVEA + confounders.normal(0, 0.13, (n, 2)), confounders.uniform(0.012, 0.028, n)
-        )
+        drusen = spots(size, FOVEA + confounders.normal(0, 0.13, (n, 2)), confounders.uniform(0.012, 0.028, n))
         paint(image, (0.94, 0.74, 0.42), soften(drusen, 0.012) * 0.6)
     found = np.zeros((size, size), np.float32)
     for color, coverage in _lesions(disease, size, grade, veins):
@@ -204,12 +196,7 @@ def draw(grade: int, size: int, subject: np.random.Generator, photo: np.random.G
     image = photograph(image, matrix, cv2.BORDER_REFLECT_101)
     found = photograph(found, matrix)
     radius = distance(x, y)
-    light = (
-        1
-        - field.uniform(0.1, 0.35) * radius**2
-        + field.uniform(-0.15, 0.15) * x
-        + field.uniform(-0.1, 0.1) * y
-    )
+    light = 1 - field.uniform(0.1, 0.35) * radius**2 + field.uniform(-0.15, 0.15) * x + field.uniform(-0.1, 0.1) * y
     shade(image, light)
     if film.random() < 0.25:  # dust on the lens: gray smudges
         n = int(film.integers(1, 5))
@@ -227,9 +214,7 @@ def draw(grade: int, size: int, subject: np.random.Generator, photo: np.random.G
     if field.random() < 0.4:
         aperture = aperture * ramp(np.abs(y), 0.86, 0.845)  # the sensor cuts top and bottom
     if field.random() < 0.3:  # the notch that tells which way is up
-        aperture = np.maximum(
-            aperture, ramp(np.maximum(np.abs(x - 0.685) * 1.4, np.abs(y - 0.685)), 0.06, 0.05)
-        )
+        aperture = np.maximum(aperture, ramp(np.maximum(np.abs(x - 0.685) * 1.4, np.abs(y - 0.685)), 0.06, 0.05))
     shade(image, aperture)
     image += 0.012
     mask = np.where((found > 0.15) & (aperture > 0.5), np.uint8(255), np.uint8(0))

@@ -91,8 +91,7 @@ def write_ham10000(folder: Path, n: int, size: int, seed: int) -> None:
         _write(folder / "masks" / f"{image_id}.png", mask)
         dx_type = "histo" if dx in ("akiec", "bcc", "mel") else "consensus"
         rows.append(
-            {"lesion_id": f"HAM_{lesion + 1:07d}", "image_id": image_id, "dx": dx, "dx_type": dx_type}
-            | about[lesion]
+            {"lesion_id": f"HAM_{lesion + 1:07d}", "image_id": image_id, "dx": dx, "dx_type": dx_type} | about[lesion]
         )
     rows.sort(key=lambda row: (row["lesion_id"], row["image_id"]))
     _write_csv(folder / "HAM10000_metadata.csv", rows)

@@ -52,8 +52,7 @@ def _network(rng, size, period, jitter):
     y = y + jitter * noise(rng, size, 5)
     k, turn = 4 * math.pi / (math.sqrt(3) * period), rng.uniform(0, np.pi)
     waves = sum(
-        portable_map(np.cos, k * (math.cos(turn + a) * x + math.sin(turn + a) * y))
-        for a in (0, 2.0944, 4.1888)
+        portable_map(np.cos, k * (math.cos(turn + a) * x + math.sin(turn + a) * y)) for a in (0, 2.0944, 4.1888)
     )
     return ramp(waves + 0.35 * noise(rng, size, 9), 0.7, -1.0)
 
@@ -103,9 +102,7 @@ def _mel(rng, size, skin):
     paint(image, brown * 0.4, lines * 0.8)
     lean = math.cos(side) * x + math.sin(side) * y  # the colours sit on one side
     paint(image, (0.66, 0.38, 0.30), ramp(noise(rng, size, 3) - lean, 0.1, 0.8) * (0.35 if tame else 0.75))
-    paint(
-        image, (0.12, 0.08, 0.08), ramp(noise(rng, size, 4) + 1.5 * lean, 0.1, 0.7) * (0.5 if tame else 0.9)
-    )
+    paint(image, (0.12, 0.08, 0.08), ramp(noise(rng, size, 4) + 1.5 * lean, 0.1, 0.7) * (0.5 if tame else 0.9))
     if not tame or rng.random() < 0.5:
         veil = ramp(noise(rng, size, 3) + 0.8 * lean, 0.2, 0.7) * ramp(depth, 0.1, 0.4)
         paint(image, (0.44, 0.50, 0.62), veil * rng.uniform(0.6, 0.9))
@@ -160,9 +157,7 @@ def _bcc(rng, size, skin):
     trunks = rng.integers(2, 5)
     start = rng.uniform(0, 2 * np.pi, trunks)
     edge = radius * 0.95 * np.stack([portable(np.cos, start), portable(np.sin, start)], axis=1)
-    trunk = branches(
-        rng, edge, start + np.pi + rng.normal(0, 0.3, trunks), np.full(trunks, radius * 1.2), 0.5
-    )
+    trunk = branches(rng, edge, start + np.pi + rng.normal(0, 0.3, trunks), np.full(trunks, radius * 1.2), 0.5)
     twigs = offshoots(rng, trunk, 4 * trunks, (0.15, 0.4), 0.6)
     vessels = np.maximum(
         strokes(size, trunk, np.linspace(0.04, 0.016, trunk.shape[1] - 1)),
@@ -295,9 +290,7 @@ def draw(label: int, size: int, subject: np.random.Generator, photo: np.random.G
         paint(layer, layer.mean(axis=(0, 1)), np.full_like(alpha, fade))
         paint(layer, _mix((0.60, 0.38, 0.30), tone, 0.25), np.full_like(alpha, 0.6 * fade))
     mirror = bool(photo.random() < 0.5)
-    view = camera(
-        size, photo.uniform(0, 360), photo.uniform(0.62, 1.05), photo.uniform(-0.16, 0.16, 2), mirror
-    )
+    view = camera(size, photo.uniform(0, 360), photo.uniform(0.62, 1.05), photo.uniform(-0.16, 0.16, 2), mirror)
     shade(layer, alpha)
     layer, alpha = photograph(layer, view), photograph(alpha, view)
     image = _skin(photo, size, tone)

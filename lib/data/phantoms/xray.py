@@ -64,9 +64,7 @@ def _lung(body, lateral, y, side):
     centre = (body["width"] + inner) / 2 - 0.05 * ramp(y, 0.2, body["top"])
     half = (body["width"] - inner) / 2
     u, v = (lateral - centre) / half, np.minimum(y - base * 0.75, 0) / (base * 0.75 - body["top"])
-    shell = (
-        (1 - _power(u) - _power(v)) * half / 2.5
-    )  # a superellipse; near its rim this is the distance to it
+    shell = (1 - _power(u) - _power(v)) * half / 2.5  # a superellipse; near its rim this is the distance to it
     # The diaphragm: a dome, the right one higher (liver), that falls to the costophrenic angle.
     peak = base - (0.05 if side < 0 else 0.0)
     dome = peak + 0.30 * _power(u + 0.15)
@@ -83,9 +81,7 @@ def _ribs(body, lateral, y):
         return ramp(phase, width, width * 0.7) * (0.55 + 0.45 * ramp(phase, width * 0.2, width * 0.85))
 
     posterior = arches(0.05 - 0.16 * portable_map(np.sin, 2.4 * u) + 0.34 * u * u * u, body["rib"], 0.042)
-    anterior = arches(
-        0.02 + 0.52 * _power(np.maximum(1 - u, 0)) + 0.25 * _power(u), body["rib"] * 1.08, 0.046
-    )
+    anterior = arches(0.02 + 0.52 * _power(np.maximum(1 - u, 0)) + 0.25 * _power(u), body["rib"] * 1.08, 0.046)
     return 0.19 * posterior + 0.09 * anterior * ramp(u, 0.3, 0.5)
 
 
@@ -159,9 +155,7 @@ def draw(findings: tuple[str, ...], size: int, subject: np.random.Generator, pho
     torso = ramp(y - shoulder, -0.02, 0.06) * ramp(np.abs(x), 1.02, 0.86 + 0.06 * body["thick"])
     neck = ramp(np.abs(x), 0.26, 0.2)
     total = 0.80 * body["thick"] * np.maximum(torso, neck)
-    total += 0.25 * ramp(y, -0.2, 0.9) * torso + 0.18 * ramp(np.abs(x), 0.7, 0.95) * torso * ramp(
-        y, -0.9, -0.5
-    )
+    total += 0.25 * ramp(y, -0.2, 0.9) * torso + 0.18 * ramp(np.abs(x), 0.7, 0.95) * torso * ramp(y, -0.9, -0.5)
     heart = _heart(body, 1.4 if "Cardiomegaly" in findings else 1.0, x, y)
     cardiac = ramp(heart, -0.025, 0.03)
     for side in (-1, 1):
@@ -242,15 +236,9 @@ def _band(rng, body, sides, lungs, x, y):
 _OPACITIES = {
     "Atelectasis": _band,
     "Effusion": _effusion,
-    "Infiltration": lambda rng, body, sides, lungs, x, y: _patch(
-        rng, lungs, x, y, rng.uniform(0.2, 0.3), 0.25, 0.35
-    ),
-    "Mass": lambda rng, body, sides, lungs, x, y: _patch(
-        rng, lungs, x, y, rng.uniform(0.11, 0.16), 0.4, 0.05
-    ),
-    "Nodule": lambda rng, body, sides, lungs, x, y: _patch(
-        rng, lungs, x, y, rng.uniform(0.05, 0.08), 0.35, 0.0
-    ),
+    "Infiltration": lambda rng, body, sides, lungs, x, y: _patch(rng, lungs, x, y, rng.uniform(0.2, 0.3), 0.25, 0.35),
+    "Mass": lambda rng, body, sides, lungs, x, y: _patch(rng, lungs, x, y, rng.uniform(0.11, 0.16), 0.4, 0.05),
+    "Nodule": lambda rng, body, sides, lungs, x, y: _patch(rng, lungs, x, y, rng.uniform(0.05, 0.08), 0.35, 0.0),
 }
 
 
