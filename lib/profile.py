@@ -202,7 +202,6 @@ class Why(Section):
     steps: Positive = 20  # of the attack that the measures are taken on
     power_steps: Positive = 20  # Hessian-vector products per image
     sanity_images: Positive = 20
-    score_cam_channels: Positive = 32
 
     @model_validator(mode="after")
     def epsilons_increase(self):

@@ -38,7 +38,7 @@ def test_notebooks_have_what_they_import_and_what_that_imports():
     found = sources("notebooks/03_attacks.ipynb")
     assert {
         "notebooks/03_attacks.ipynb",
-        "lib/report/answers.py",
+        "lib/report/sentences.py",
         "lib/evaluation/statistics.py",
         "lib/attacks/apgd.py",
     } <= set(found)
@@ -107,7 +107,7 @@ BEHIND = [
     ("explanations", "explain/gradcam"), ("explanations", "attacks/gradient_attacks"),
     ("explanations", "study/explanations"),
     ("predictions", "study/study"),
-    ("surface", "explain/surface"), ("surface", "explain/looked_at"), ("surface", "explain/measured"),
+    ("surface", "explain/surface"), ("surface", "explain/selected"), ("surface", "explain/measured"),
 ]  # fmt: skip
 NOT_BEHIND = [
     ("model", "attacks/base"), ("model", "models/adversarial"), ("model", "data/check"), ("model", "report/tables"),

@@ -2,8 +2,8 @@
 
 import cv2
 
-from lib.explain import surface, where
-from lib.explain.looked_at import masked, masks, spread, variants
+from lib.explain import regions, surface
+from lib.explain.selected import masked, masks, spread
 
 
 def examples(study, n: int) -> list[dict]:
@@ -15,9 +15,9 @@ def examples(study, n: int) -> list[dict]:
     images, labels = study.pixels(rows), rows["label"].to_numpy()
     found, source = masks(study, rows)
     blurred = {}
-    for variant in variants(study):
+    for variant in study.whole_variants:
         _, gradient = surface.loss_gradient(study.classifier(variant), images, labels)
-        blurred[variant] = [cv2.GaussianBlur(e, (0, 0), images.shape[1] / 56) for e in where.energy(gradient)]
+        blurred[variant] = [cv2.GaussianBlur(e, (0, 0), images.shape[1] / 56) for e in regions.energy(gradient)]
     return [
         {
             "title": rows["class_name"].iloc[i],

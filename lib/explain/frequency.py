@@ -9,25 +9,10 @@ coefficient k of N has k / 2N, up to 0.5 along one axis and sqrt(0.5) along the 
 import numpy as np
 from scipy.fft import dctn, idctn
 
-BANDS = np.linspace(0, 0.5, 9)
-"""Edges of the radial bands; the last also takes what lies beyond 0.5, in the corners."""
-
 
 def radius(height: int, width: int) -> np.ndarray:
     """The radial frequency of each coefficient, cycles per pixel, (height, width)."""
     return np.hypot(np.arange(height)[:, None] / (2 * height), np.arange(width) / (2 * width))
-
-
-def spectrum(perturbations, edges=BANDS) -> np.ndarray:
-    """Share of each perturbation's energy by band, float (n, bands), channels together; NaN for one of
-    zeros.
-    """
-    coefficients = dctn(np.asarray(perturbations, np.float64), axes=(1, 2), norm="ortho")
-    power = np.square(coefficients).sum(axis=-1)
-    band = np.clip(np.digitize(radius(*power.shape[1:]), edges) - 1, 0, len(edges) - 2)
-    shares = np.stack([power[:, band == b].sum(axis=1) for b in range(len(edges) - 1)], axis=1)
-    total = shares.sum(axis=1, keepdims=True)
-    return np.divide(shares, total, out=np.full(shares.shape, np.nan), where=total > 0)
 
 
 def filtered(perturbations, cutoff: float, keep: str) -> np.ndarray:
@@ -42,13 +27,3 @@ def filtered(perturbations, cutoff: float, keep: str) -> np.ndarray:
     low = radius(*perturbations.shape[1:3]) < cutoff
     coefficients *= (low if keep == "low" else ~low)[None, :, :, None]
     return idctn(coefficients, axes=(1, 2), norm="ortho").astype(np.float32)
-
-
-def mean_frequency(perturbations) -> np.ndarray:
-    """The energy-weighted mean radial frequency, cycles per pixel, float (n,); NaN for a perturbation of
-    zeros.
-    """
-    power = np.square(dctn(np.asarray(perturbations, np.float64), axes=(1, 2), norm="ortho")).sum(axis=-1)
-    total = power.sum(axis=(1, 2))
-    weighted = (power * radius(*power.shape[1:])).sum(axis=(1, 2))
-    return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)

@@ -83,9 +83,7 @@ def map_shift(clean, adversarial, size: tuple[int, int]) -> pd.DataFrame:
     rank_correlation: Spearman's, over the h * w cells, from -1 to 1.
     ssim: structural similarity (Wang et al. 2004, their Gaussian window) of the maps, each stretched to
     [0, 1] and interpolated to `size`.
-    top20_overlap: the h * w / 5 highest cells of both maps, intersection over union; about 0.11 by chance.
-    Cells that tie for the last places share them equally, and min and max over the shares stand for
-    intersection and union, so that no order of cells is preferred.
+    top20_overlap: see `overlap`.
     clean_constant, adversarial_constant: a map that is constant says nothing, and all three numbers are
     NaN. Report how many: they are no random selection, Grad-CAM can vanish because of the attack.
     Raises StudyError for arrays whose shapes differ.
@@ -95,11 +93,37 @@ def map_shift(clean, adversarial, size: tuple[int, int]) -> pd.DataFrame:
         raise StudyError(f"Maps must be two arrays (n, h, w), got {clean.shape} and {adversarial.shape}.")
     flat = constant(clean), constant(adversarial)
     rows = [
-        (np.nan,) * 3 if unknown else _shift(*pair, size)
+        (np.nan, np.nan) if unknown else _shift(*pair, size)
         for *pair, unknown in zip(clean, adversarial, flat[0] | flat[1], strict=True)
     ]
-    shift = pd.DataFrame(rows, columns=["rank_correlation", "ssim", "top20_overlap"], dtype=float)
-    return shift.assign(clean_constant=flat[0], adversarial_constant=flat[1])
+    shift = pd.DataFrame(rows, columns=["rank_correlation", "ssim"], dtype=float)
+    moved = overlap(clean, adversarial)
+    return shift.assign(top20_overlap=moved, clean_constant=flat[0], adversarial_constant=flat[1])
+
+
+def top_area(maps, share) -> np.ndarray:
+    """The region of the highest values of each map (n, H, W) that covers `share`, a number or (n,), of the
+    area.
+
+    Values that tie for the last places share them equally, so that no order of pixels is preferred.
+    """
+    flat = np.asarray(maps, float).reshape(len(maps), -1)
+    places = np.broadcast_to(share, len(flat))[:, None] * flat.shape[1]
+    above = rankdata(-flat, method="min", axis=1) - 1
+    tied = rankdata(-flat, method="max", axis=1) - above
+    return np.clip((places - above) / tied, 0, 1).reshape(np.shape(maps))
+
+
+def overlap(first, second, share: float = 0.2) -> np.ndarray:
+    """Intersection over union of the highest cells of two maps (n, h, w), float (n,); NaN where one is constant.
+
+    The h * w / 5 highest cells of each; about 0.11 by chance.
+    """
+    cells = np.prod(np.shape(first)[1:])
+    share = max(1, round(share * cells)) / cells
+    regions = top_area(first, share), top_area(second, share)
+    shared = np.minimum(*regions).sum(axis=(1, 2)) / np.maximum(*regions).sum(axis=(1, 2))
+    return np.where(constant(first) | constant(second), np.nan, shared)
 
 
 def choose_images(labels, correct_by_variant: dict, n: int, seed: int) -> np.ndarray:
@@ -146,13 +170,4 @@ def _shift(clean, adversarial, size):
         sigma=1.5,
         use_sample_covariance=False,
     )
-    shares = _top_fifth(clean), _top_fifth(adversarial)
-    return correlation, ssim, np.minimum(*shares).sum() / np.maximum(*shares).sum()
-
-
-def _top_fifth(values):
-    """Each cell's share, 0 to 1, of a place among the highest fifth: shape (cells,)."""
-    places = max(1, round(values.size / 5))
-    above = rankdata(-values, method="min") - 1
-    tied = rankdata(-values, method="max") - above
-    return np.clip((places - above) / tied, 0, 1)
+    return correlation, ssim

@@ -7,18 +7,8 @@ import logging
 import numpy as np
 import pandas as pd
 
-from lib.explain import attention_map, constant, frequency, grad_cam, sanity, surface, where
-from lib.explain.looked_at import (
-    common,
-    going_on,
-    kept,
-    masked,
-    masks,
-    middle,
-    noise,
-    spread,
-    temperatures,
-)
+from lib.explain import attention_map, constant, frequency, grad_cam, overlap, regions, sanity, surface, top_area
+from lib.explain.selected import attack_all, common, kept, masked, masks, middle, noise, spread
 
 # Every explainer and every randomised model is traced anew, of which TensorFlow warns in the middle of a notebook.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -36,7 +26,7 @@ def _perturbed(study, variant, images, labels, epsilon):
     classifier, per_pixel = study.classifier(variant), np.sqrt(np.prod(images.shape[1:]))
     perturbed = {("noise", "linf"): noise(study, images, epsilon)}
     for name, norm, size in (("fgsm", "linf", 1), ("pgd", "linf", 1), ("pgd", "l2", per_pixel)):
-        attack = going_on(study, name, norm)
+        attack = attack_all(study, name, norm)
         perturbed[name, norm] = attack(classifier, images, labels, epsilon * size, seed=study.seed)
     return perturbed
 
@@ -75,11 +65,10 @@ def _where(study, variant, rows, found):
     images, labels = study.pixels(rows), rows["label"].to_numpy()
     classifier, size = study.classifier(variant), images.shape[1:3]
     clean = _maps(study, variant, images, labels)
-    regions = {} if found is None else {"lesion": found}
+    areas = {} if found is None else {"lesion": found}
     for kind, maps in clean.items():
-        region = where.top_area(where.enlarged(maps, size), 0.2)
-        region[constant(maps)] = np.nan
-        regions[kind] = region
+        areas[kind] = top_area(regions.enlarged(maps, size), 0.2)
+        areas[kind][constant(maps)] = np.nan
     tables = []
 
     def note(kind, about, correct, target, **columns):
@@ -88,9 +77,9 @@ def _where(study, variant, rows, found):
         tables.append(table.assign(correct=correct, target=target, **columns))
 
     def energies(about, perturbation, correct):
-        energy = where.energy(perturbation)
-        for name, region in regions.items():
-            area, share = region.mean(axis=(1, 2)), where.energy_share(energy, region)
+        energy = regions.energy(perturbation)
+        for name, region in areas.items():
+            area, share = region.mean(axis=(1, 2)), regions.energy_share(energy, region)
             note("energy", about, correct, name, area=area, share=share)
 
     def pointed(about, by_kind, correct):
@@ -98,14 +87,14 @@ def _where(study, variant, rows, found):
             flat = constant(maps)
             columns = {
                 "rank_correlation": sanity.agreement(clean[kind], maps),
-                "top20_overlap": where.overlap(clean[kind], maps),
+                "top20_overlap": overlap(clean[kind], maps),
             }
             if found is not None:
-                large = where.enlarged(maps, size)
+                large = regions.enlarged(maps, size)
                 columns |= {
                     "area": found.mean(axis=(1, 2)),
-                    "pointing": np.where(flat, np.nan, where.pointing(large, found)),
-                    "iou": np.where(flat, np.nan, where.iou(large, found)),
+                    "pointing": np.where(flat, np.nan, regions.pointing(large, found)),
+                    "iou": np.where(flat, np.nan, regions.iou(large, found)),
                 }
             note("map", about, correct, kind, undefined=flat, **columns)
 
@@ -129,10 +118,9 @@ def _where(study, variant, rows, found):
 
 
 def loss_surface(study) -> pd.DataFrame:
-    """How the loss lies around each image: dataset, variant, seed, image_id, label, correct, loss,
-    confidence, margin, slope (by gradient, per gray level), slope_by_attack, distance (margin / slope, gray
-    levels), gradient_l2, eigenvalue (per squared gray level), temperature and eigenvalue_matched (at the
-    confidence of the baseline).
+    """How the loss lies around each image: dataset, variant, seed, image_id, label, correct, margin, slope (by
+    gradient, per gray level), slope_by_attack, distance (margin / slope, gray levels), eigenvalue (per squared gray
+    level).
     """
     rows, why = common(study), study.profile.evaluation.why
 
@@ -140,86 +128,30 @@ def loss_surface(study) -> pd.DataFrame:
         def make():
             images, labels = study.pixels(rows), rows["label"].to_numpy()
             classifier = study.classifier(variant)
-            logits = classifier.logits(images)
-            margin = surface.margins(logits, labels)
+            margin = surface.margins(classifier.logits(images), labels)
             slope = surface.lipschitz_by_gradient(classifier, images, labels)
-            loss, gradient = surface.loss_gradient(classifier, images, labels)
-            attack = going_on(study, "pgd").with_(loss="margin")
+            attack = attack_all(study, "pgd").with_(loss="margin")
             attacked = attack(classifier, images, labels, middle(why.epsilons), seed=study.seed)
-            temperature = temperatures(study)[variant]
-            cooled = classifier
-            if temperature != 1:
-                cooled = surface.Tempered(study.trained(variant)[0], temperature=temperature)
-            curvature = [
-                surface.top_eigenvalue(model, images, labels, why.power_steps, study.seed)
-                for model in dict.fromkeys((classifier, cooled))
-            ]
-            return pd.DataFrame(
-                {
-                    "image_id": rows["image_id"].to_numpy(),
-                    "label": labels,
-                    "correct": margin > 0,
-                    "loss": loss,
-                    "confidence": surface.confidence(logits),
-                    "margin": margin,
-                    "slope": slope,
-                    "slope_by_attack": surface.lipschitz_by_attack(classifier, images, attacked, labels),
-                    "distance": np.maximum(margin, 0) / slope,
-                    "gradient_l2": np.sqrt(np.square(gradient, dtype=float).sum(axis=(1, 2, 3))),
-                    "eigenvalue": curvature[0],
-                    "temperature": temperature,
-                    "eigenvalue_matched": curvature[-1],
-                }
-            )
+            columns = {
+                "image_id": rows["image_id"].to_numpy(),
+                "label": labels,
+                "correct": margin > 0,
+                "margin": margin,
+                "slope": slope,
+                "slope_by_attack": surface.lipschitz_by_attack(classifier, images, attacked, labels),
+                "distance": np.maximum(margin, 0) / slope,
+                "eigenvalue": surface.top_eigenvalue(classifier, images, labels, why.power_steps, study.seed),
+            }
+            return pd.DataFrame(columns)
 
-        keys = [study.model_key(name) for name in ("baseline", variant)]
-        return kept(study, variant, "surface", rows, make, keys)
-
-    return study.gather(measure, study.whole_variants)
-
-
-def matched(study) -> pd.DataFrame:
-    """Outcomes of the examined attack, as it is and at equal clean confidence, through each output the
-    profile has.
-
-    Columns: dataset, variant, seed, image_id, through, epsilon, correct, matched, temperature. The baseline's
-    two are the same. Equal confidence is that of `temperatures`; only the attack sees it, predictions do not
-    depend on it.
-    """
-    rows, entry = common(study), study.examined()
-    entries = [
-        other
-        for other in study.profile.evaluation.attacks
-        if (other.attack, other.norm, other.images) == (entry.attack, entry.norm, entry.images)
-    ]
-
-    def measure(variant):
-        def make():
-            temperature, parts = temperatures(study)[variant], []
-            for entry in entries:
-                known = study.outcomes_of(variant, entry)
-                known = known[known["image_id"].isin(rows["image_id"])].assign(temperature=1.0)
-                parts += [known.assign(matched=False)]
-                if temperature == 1:
-                    parts += [known.assign(matched=True)]
-                    continue
-                tempered = surface.Tempered(study.trained(variant)[0], entry.through, temperature)
-                table = study.robust_accuracy(tempered, rows, entry)
-                parts += [table.assign(through=entry.through, temperature=temperature, matched=True)]
-            columns = ["image_id", "through", "epsilon", "correct", "matched", "temperature"]
-            return pd.concat(parts, ignore_index=True)[columns]
-
-        keys = [study.model_key(name) for name in ("baseline", variant)]
-        entries_used = [entry.model_dump() for entry in entries]
-        return kept(study, variant, "matched", rows, make, keys, entries_used)
+        return kept(study, variant, "surface", rows, make)
 
     return study.gather(measure, study.whole_variants)
 
 
 def frequencies(study) -> pd.DataFrame:
-    """Perturbations by frequency, per image: dataset, variant, seed, image_id, source (clean, gradient, pgd
-    in L-inf, noise), epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that
-    the filter leaves), mean_frequency and band0, band1, ... (shares of the energy, unfiltered rows only).
+    """Parts of perturbations by frequency, per image: dataset, variant, seed, image_id, source (clean, or pgd),
+    epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that the filter leaves).
     """
     rows, why = common(study), study.profile.evaluation.why
 
@@ -228,33 +160,20 @@ def frequencies(study) -> pd.DataFrame:
             images, labels = study.pixels(rows), rows["label"].to_numpy()
             classifier, tables = study.classifier(variant), []
 
-            def note(source, epsilon, delta, cutoff=0.0, keep="all", whole=None):
-                x = np.clip(images + delta, 0, 255)
-                table = pd.DataFrame({"image_id": rows["image_id"].to_numpy(), "source": source})
-                table = table.assign(epsilon=epsilon, cutoff=cutoff, keep=keep)
-                table["correct"] = classifier.predict(x) == labels
-                if whole is None:
-                    table["mean_frequency"] = frequency.mean_frequency(delta)
-                    for b, shares in enumerate(frequency.spectrum(delta).T):
-                        table[f"band{b}"] = shares
-                else:
-                    table["energy"] = np.square(delta, dtype=float).sum(axis=(1, 2, 3)) / np.maximum(
-                        np.square(whole, dtype=float).sum(axis=(1, 2, 3)), 1e-30
-                    )
+            def note(source, epsilon, part, whole, cutoff=0.0, keep="all"):
+                energy = [np.square(delta, dtype=float).sum(axis=(1, 2, 3)) for delta in (part, whole)]
+                table = pd.DataFrame({"image_id": rows["image_id"].to_numpy(), "source": source, "epsilon": epsilon})
+                table = table.assign(cutoff=cutoff, keep=keep, energy=energy[0] / np.maximum(energy[1], 1e-30))
+                table["correct"] = classifier.predict(np.clip(images + part, 0, 255)) == labels
                 tables.append(table)
 
-            note("clean", 0.0, np.zeros_like(images))
-            _, gradient = surface.loss_gradient(classifier, images, labels)
-            # Its spectrum is what counts; scaled so that the pixels hardly move.
-            note("gradient", 0.0, gradient / max(np.abs(gradient).max(), 1e-30) * 1e-3)
-            epsilon = middle(why.epsilons)
-            note("noise", epsilon, noise(study, images, epsilon) - images)
+            note("clean", 0.0, np.zeros_like(images), np.zeros_like(images))
             for epsilon in why.epsilons:
-                delta = going_on(study, "pgd")(classifier, images, labels, epsilon, seed=study.seed) - images
-                note("pgd", epsilon, delta)
+                delta = attack_all(study, "pgd")(classifier, images, labels, epsilon, seed=study.seed) - images
+                note("pgd", epsilon, delta, delta)
                 for cutoff in CUTOFFS:
                     for keep in ("low", "high"):
-                        note("pgd", epsilon, frequency.filtered(delta, cutoff, keep), cutoff, keep, delta)
+                        note("pgd", epsilon, frequency.filtered(delta, cutoff, keep), delta, cutoff, keep)
             return pd.concat(tables, ignore_index=True)
 
         return kept(study, variant, "frequency", rows, make)
@@ -265,29 +184,22 @@ def frequencies(study) -> pd.DataFrame:
 def soundness(study) -> pd.DataFrame:
     """Is the explanation sound, per image: dataset, variant, seed, image_id, map, against, rank_correlation.
 
-    `against`: "logits", "attention block", "backbone, top", ... (the map after this and all above it were
-    randomised), or "Grad-CAM++", "Score-CAM" (the same model's map by another method).
+    `against`: "logits", "attention block", "backbone, top", ...: what was randomised, with all above it.
     """
-    why = study.profile.evaluation.why
-    rows = spread(masked(study), why.sanity_images)
+    rows = spread(masked(study), study.profile.evaluation.why.sanity_images)
 
     def measure(variant):
         def make():
             images, labels = study.pixels(rows), rows["label"].to_numpy()
             model, _ = study.trained(variant)
             maps, tables = _maps(study, variant, images, labels), []
-
-            def note(kind, against, other):
-                table = pd.DataFrame({"image_id": rows["image_id"].to_numpy(), "map": kind, "against": against})
-                tables.append(table.assign(rank_correlation=sanity.agreement(maps[kind], other)))
-
             for step, destroyed in sanity.randomised(model, study.seed):
-                note("gradcam", step, grad_cam(destroyed, images, labels, upsample=False))
+                found = {"gradcam": grad_cam(destroyed, images, labels, upsample=False)}
                 if "attention" in maps:
-                    note("attention", step, attention_map(destroyed, images, upsample=False))
-            note("gradcam", "Grad-CAM++", sanity.grad_cam_plus_plus(model, images, labels))
-            channels = min(why.score_cam_channels, model.get_layer("features").output.shape[-1])
-            note("gradcam", "Score-CAM", sanity.score_cam(model, images, labels, channels))
+                    found["attention"] = attention_map(destroyed, images, upsample=False)
+                for kind, other in found.items():
+                    table = pd.DataFrame({"image_id": rows["image_id"].to_numpy(), "map": kind, "against": step})
+                    tables.append(table.assign(rank_correlation=sanity.agreement(maps[kind], other)))
             return pd.concat(tables, ignore_index=True)
 
         return kept(study, variant, "sanity", rows, make)

@@ -1,20 +1,12 @@
-"""Is an explanation sound? Randomise the model's weights from the top down, and ask other methods for the
-same map.
+"""Is an explanation sound? Randomise the model's weights from the top down.
 
 Adebayo et al. 2018 ("Sanity checks for saliency maps", section 3.1): a map that stays as it is when the
 weights that it is said to explain are destroyed shows the image, not the model.
 """
 
-from contextlib import redirect_stdout
-from io import StringIO
-
 import keras
 import numpy as np
 from scipy.stats import spearmanr
-from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
-from tf_keras_vis.scorecam import Scorecam
-from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer
-from tf_keras_vis.utils.scores import CategoricalScore
 
 from lib.explain import constant
 
@@ -50,43 +42,6 @@ def randomised(model: keras.Model, seed: int = 0):
             layer = copy.get_layer(name)
             layer.set_weights([rng.permutation(w.ravel()).reshape(w.shape) for w in layer.get_weights()])
         yield step, copy
-
-
-def grad_cam_plus_plus(model, images, classes, layer: str = "features") -> np.ndarray:
-    """Grad-CAM++ (Chattopadhay et al. 2018) of the logit of one class per image, float32 (n, h, w) of
-    `layer`.
-    """
-    return _explained(GradcamPlusPlus(*_of_logits(model), clone=False), images, classes, layer)
-
-
-def score_cam(model, images, classes, channels: int, layer: str = "features") -> np.ndarray:
-    """Score-CAM (Wang et al. 2020), which uses no gradient: float32 (n, h, w) of `layer`.
-
-    In its fast form, over the `channels` of each image's feature map that vary most.
-    """
-    explainer = Scorecam(*_of_logits(model), clone=False)
-    maps = [
-        _explained(explainer, images[i : i + 1], classes[i : i + 1], layer, max_N=channels) for i in range(len(images))
-    ]
-    return np.concatenate(maps)
-
-
-def _of_logits(model):
-    return model, ExtractIntermediateLayer("logits")
-
-
-def _explained(explainer, images, classes, layer, **options):
-    with redirect_stdout(StringIO()):  # Score-CAM shows a progress bar per image
-        maps = explainer(
-            CategoricalScore([int(label) for label in classes]),
-            np.asarray(images, np.float32),
-            penultimate_layer=layer,
-            seek_penultimate_conv_layer=False,
-            expand_cam=False,
-            normalize_cam=False,
-            **options,
-        )
-    return np.asarray(maps, np.float32)
 
 
 def agreement(first, second) -> np.ndarray:

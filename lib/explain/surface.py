@@ -1,5 +1,4 @@
-"""The loss around an image: a plane through it, its curvature, how fast the margin can fall, and how
-confident it is.
+"""The loss around an image: its curvature, and how fast the margin can fall.
 
 With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies
 at the L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its
@@ -10,26 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
-from scipy.optimize import brentq
-from scipy.special import softmax
 
 from lib import StudyError
-from lib.attacks import Classifier
 from lib.attacks.gradients import value_and_gradient
 from lib.attacks.losses import LOSSES
 
 BATCH = 16
-
-
-class Tempered(Classifier):
-    """A Classifier whose logits are divided by a temperature: the same predictions, another confidence."""
-
-    def __init__(self, model, through="logits", temperature=1.0):
-        super().__init__(model, through)
-        self.temperature = float(temperature)
-
-    def logits_of(self, x):
-        return super().logits_of(x) / self.temperature
 
 
 @dataclass(frozen=True)
@@ -137,25 +122,3 @@ def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
     fall = np.abs(margins(classifier.logits(images), labels) - margins(classifier.logits(adversarial), labels))
     size = np.abs(adversarial - images).max(axis=(1, 2, 3)).astype(float)
     return np.divide(fall, size, out=np.full(len(size), np.nan), where=size > 0)
-
-
-def confidence(logits, temperature: float = 1.0) -> np.ndarray:
-    """The probability of the predicted class, float (n,), at a temperature."""
-    return softmax(np.asarray(logits, float) / temperature, axis=1).max(axis=1)
-
-
-def matching_temperature(logits, wanted: float) -> float:
-    """The temperature at which the mean confidence on these logits (n, classes) is as wanted.
-
-    Confidence falls strictly in the temperature, from 1 to 1 / classes, so there is one (Guo et al. 2017
-    scale so). Raises StudyError for a confidence outside these bounds or logits that are all alike.
-    """
-    logits = np.asarray(logits, float)
-
-    def excess(log_temperature):
-        return confidence(logits, np.exp(log_temperature)).mean() - wanted
-
-    low, high = -12.0, 12.0
-    if not excess(low) > 0 > excess(high):
-        raise StudyError(f"No temperature gives these logits a mean confidence of {wanted:.3g}.")
-    return float(np.exp(brentq(excess, low, high, xtol=1e-10)))

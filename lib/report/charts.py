@@ -1,6 +1,4 @@
-"""Figures of 05_why, from the tables of `lib.report.summary` and `conclusions` and the arrays of
-`lib.explain.measured`.
-"""
+"""Figures of 05_why, from the tables of `lib.report.summary` and `conclusions` and the arrays of `lib.explain`."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from lib.explain.frequency import BANDS
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
 
 SOURCES = {
@@ -165,84 +162,48 @@ def distributions(table: pd.DataFrame) -> Figure:
     return _legend(figure, axes)
 
 
-def frequency(accuracy: pd.DataFrame, spectra: pd.DataFrame, epsilon: float) -> Figure:
-    """Spectra (energy by frequency, relative to random signs) and accuracy under low- and high-pass filtered PGD at one
-    budget.
-    """
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.4))
-    centres = (BANDS[:-1] + BANDS[1:]) / 2
-    white = spectra[spectra["source"] == "noise"].groupby("band")["mean"].mean().to_numpy()
-    for (variant, source), run in spectra.groupby(["variant", "source"], sort=False):
-        if source == "noise" or (source == "pgd" and not np.isclose(run["epsilon"], epsilon).any()):
-            continue
-        run = run[run["epsilon"].isin([0, epsilon])].sort_values("band")
-        line = DASHES[variant]
-        fill = COLOURS[variant] if source == "pgd" else "white"
-        ax = axes[0]
-        ax.plot(centres, run["mean"] / white, line, marker=MARKERS[variant], markersize=3.5, markerfacecolor=fill,
-                color=COLOURS[variant], linewidth=1.1,
-                label=f"{variant}, {'PGD' if source == 'pgd' else 'gradient'}")  # fmt: skip
-        ax.fill_between(
-            centres,
-            run["ci_low"] / white,
-            run["ci_high"] / white,
-            color=COLOURS[variant],
-            alpha=0.12,
-            linewidth=0,
-        )
-    axes[0].axhline(1, color="0.4", linestyle=":", linewidth=0.9, label="random signs")
-    axes[0].set(
-        xlabel="frequency (cycles per pixel)",
-        ylabel="energy (1 = as in random signs)",
-        title="spectrum",
-        ylim=(0, None),
-    )
+def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
+    """Accuracy under low- and high-pass filtered PGD at one budget, a panel each."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH * 0.75, 2.3), sharey=True)
     here = accuracy[np.isclose(accuracy["epsilon"], epsilon) & (accuracy["source"] == "pgd")]
     clean = accuracy[accuracy["source"] == "clean"].set_index("variant")["accuracy"]
-    for ax, keep, title in (
-        (axes[1], "low", "only below the cutoff"),
-        (axes[2], "high", "only above the cutoff"),
-    ):
+    for ax, keep, title in zip(axes, ("low", "high"), ("only below the cutoff", "only above the cutoff"), strict=True):
         for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
             part, whole = run[run["keep"] == keep].sort_values("cutoff"), run[run["keep"] == "all"].iloc[0]
-            x = np.arange(len(part)) + 0.08 * (i - 0.5)
-            error = whiskers(part["accuracy"], part["ci_low"], part["ci_high"])
-            ax.errorbar(x, part["accuracy"], yerr=error, fmt=MARKERS[variant], linestyle=DASHES[variant], markersize=4,
-                        capsize=2, color=COLOURS[variant])  # fmt: skip
+            _curve(ax, np.arange(len(part)) + 0.08 * (i - 0.5), part, "accuracy", variant, label=variant)
             ax.axhline(whole["accuracy"], color=COLOURS[variant], linewidth=0.8, alpha=0.7)
             ax.axhline(clean[variant], color=COLOURS[variant], linewidth=0.8, linestyle=":")
         ax.set(title=title, ylim=(-0.02, 1.02), xlabel="cutoff (cycles per pixel)")
         ax.set_xticks(range(len(part)), [f"{c:g}" for c in part["cutoff"]])
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[1].set_ylabel("accuracy")
-    return _legend(figure, axes[:1])
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_ylabel("accuracy")
+    return _legend(figure, axes)
 
 
 def sanity(table: pd.DataFrame) -> Figure:
-    """Rank correlation of a map with itself after randomising weights, and with other methods' maps."""
-    others = ["Grad-CAM++", "Score-CAM"]
-    steps = [s for s in dict.fromkeys(table["against"]) if s not in others]
+    """Rank correlation of a map with itself after randomising the weights down to a layer, with 95 % intervals."""
+    steps = list(dict.fromkeys(table["against"]))
     if "attention block" in steps:  # seen first in a variant that has one, but it follows the logits
         steps = ["logits", "attention block", *(s for s in steps if s not in ("logits", "attention block"))]
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.5), sharey=True, width_ratios=[2, 1])
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.7, 2.4))
     groups = list(table.groupby(["variant", "map"], sort=False))
     for i, ((variant, kind), run) in enumerate(groups):
-        for ax, names in zip(axes, (steps, others), strict=True):
-            part = run.set_index("against").reindex([name for name in names if name in set(run["against"])])
-            if part.empty:
-                continue
-            x = np.array([names.index(name) for name in part.index]) + 0.1 * (i - (len(groups) - 1) / 2)
-            error = whiskers(part["mean"], part["ci_low"], part["ci_high"])
-            ax.errorbar(x, part["mean"], yerr=error, fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
-                        capsize=2, markerfacecolor="white" if kind == "attention" else None,
-                        linestyle=DASHES[variant] if ax is axes[0] else "none", linewidth=0.9,
-                        label=f"{variant}, {MAPS[kind]}")  # fmt: skip
-    for ax, names, title in zip(axes, (steps, others), ("randomised down to", "another method"), strict=True):
-        ax.axhline(0, color="0.3", linewidth=0.8)
-        ax.set(title=title, xlim=(-0.5, len(names) - 0.5), ylim=(-1.05, 1.05))
-        ax.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names], fontsize=7)
-    axes[0].set_ylabel("rank correlation\nwith the model's own map")
-    return _legend(figure, axes)
+        run = run.set_index("against").reindex([name for name in steps if name in set(run["against"])])
+        x = np.array([steps.index(name) for name in run.index]) + 0.1 * (i - (len(groups) - 1) / 2)
+        _curve(ax, x, run, "mean", variant, markerfacecolor="white" if kind == "attention" else None,
+               label=f"{variant}, {MAPS[kind]}")  # fmt: skip
+    ax.axhline(0, color="0.3", linewidth=0.8)
+    ax.set(xlim=(-0.5, len(steps) - 0.5), ylim=(-1.05, 1.05), xlabel="randomised down to")
+    ax.set_xticks(range(len(steps)), [name.replace(" ", "\n", 1) for name in steps], fontsize=7)
+    ax.set_ylabel("rank correlation\nwith the model's own map")
+    return _legend(figure, [ax], columns=3)
+
+
+def _curve(ax, x, table, value, variant, **options):
+    """Values with their intervals, joined by the variant's line."""
+    error = whiskers(table[value], table["ci_low"], table["ci_high"])
+    ax.errorbar(x, table[value], yerr=error, fmt=MARKERS[variant], color=COLOURS[variant], linestyle=DASHES[variant],
+                markersize=4, capsize=2, linewidth=0.9, **options)  # fmt: skip
 
 
 def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:

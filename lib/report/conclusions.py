@@ -12,6 +12,8 @@ from lib.report import summary
 from lib.report.summary import MEASURES, paired, typical
 
 NOTHING = "no difference"
+COLUMNS = ["dataset", "against", "isolates", "epsilons", "n", "seeds", "attention", "other", "difference", "ci_low"]
+COLUMNS += ["ci_high", "p_value", "by_run"]
 SAME_MAP = 0.5  # rank correlation above which two maps count as much the same
 
 ISOLATES = {
@@ -60,22 +62,7 @@ def attribution(outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive
                     "by_run": " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1)),
                 }
             )
-    columns = [
-        "dataset",
-        "against",
-        "isolates",
-        "epsilons",
-        "n",
-        "seeds",
-        "attention",
-        "other",
-        "difference",
-        "ci_low",
-        "ci_high",
-        "p_value",
-        "by_run",
-    ]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = holm(table["p_value"])
     table["conclusion"] = [concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()]
     return table
@@ -107,20 +94,12 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
     )
 
 
-def findings(
-    attributed: pd.DataFrame,
-    ratios: pd.DataFrame,
-    dense: pd.DataFrame,
-    dense_ratios: pd.DataFrame,
-    titles: dict[str, str],
-    inactive=None,
-) -> pd.DataFrame:
-    """Three sentences on what attention changes against the baseline: columns topic and sentence.
+def findings(attributed: pd.DataFrame, ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> pd.DataFrame:
+    """Two sentences on what attention changes against the baseline: columns topic and sentence.
 
-    Robustness (from `attribution`), its mechanism (`surface_ratios`: does the distance margin / slope change,
-    and which of the two changed it) and the place (`density` and `density_ratios` of the input gradient in
-    the lesion). `titles`: data sets as they are to be named. Mechanism and place are measured in each training
-    run by itself: with several, all are given, and a change is said only where it is seen in every run.
+    Robustness (from `attribution`) and its mechanism (`surface_ratios`: does the distance margin / slope change, and
+    which of the two changed it). `titles`: data sets as they are to be named. The mechanism is measured in each run by
+    itself: with several, all are given, and a change is said only where it is seen in every run.
     `inactive`: data sets on which the attention branch is off.
     """
 
@@ -130,7 +109,7 @@ def findings(
             for _, row in rows.iterrows()
         )
 
-    robust, mechanism, place = [], [], []
+    robust, mechanism = [], []
     for dataset, title in titles.items():
         title += " (attention branch off)" if dataset in (inactive or {}) else ""
         rows = attributed[(attributed["dataset"] == dataset) & (attributed["against"] == "baseline")]
@@ -152,33 +131,12 @@ def findings(
                 if distance["n"].all()
                 else f"{title} not measured, no image here is classified correctly by both"
             )
-        change = dense_ratios[
-            (
-                dense_ratios[["dataset", "against", "region", "attack"]] == [dataset, "baseline", "lesion", "gradient"]
-            ).all(axis=1)
-        ]
-        if len(change):
-            gradient = dense[
-                (dense["dataset"] == dataset) & (dense["region"] == "lesion") & (dense["attack"] == "gradient")
-            ]
-            mean = gradient[gradient["seed"].isin(change["seed"])].groupby("variant")["mean"].mean()
-            shares = f"{mean['attention']:.2f} against {mean['baseline']:.2f} times"
-            verdict = _in_every_run(change, 1, "denser in the lesion", "less dense in the lesion")
-            verdict = _of_one(verdict, change)
-            place.append(f"{title} {shares}, ratio {numbers(change)}, n = {change['n'].min()}: {verdict}")
     sentences = {
         "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
         + "; ".join(robust),
         "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope, "
         "each by itself in `why_ratios`), image by image: " + "; ".join(mechanism),
     }
-    if place:
-        sentences["place"] = (
-            "Energy of the input gradient in the lesion, relative to an even spread, for attention and baseline: "
-            + "; ".join(place)
-        )
-    else:
-        sentences["place"] = "Where the lesion is hit was not measured: these images came without lesion masks"
     return pd.DataFrame(
         [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
     )
@@ -216,7 +174,6 @@ def _mechanism(distance, margin, slope):
 def everything(
     where: pd.DataFrame,
     surfaces: pd.DataFrame,
-    equal: pd.DataFrame,
     frequencies: pd.DataFrame,
     soundness: pd.DataFrame,
     outcomes: pd.DataFrame,
@@ -228,28 +185,19 @@ def everything(
 ) -> dict[str, pd.DataFrame]:
     """All tables of 05_why over several data sets and seeds, by file name.
 
-    The first five are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
+    The first four are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
     to `attribution` and `findings`.
     """
-    attributed = attribution(outcomes, headline, inactive, label)
-    ratios, dense, dense_ratios = (
-        summary.surface_ratios(surfaces),
-        summary.density(where),
-        summary.density_ratios(where),
-    )
+    attributed, ratios = attribution(outcomes, headline, inactive, label), summary.surface_ratios(surfaces)
     found = {
-        "density": dense,
-        "density_ratios": dense_ratios,
+        "density": summary.density(where),
         "maps": summary.maps(where),
-        "first_to_move": summary.first_to_move(where),
         "surface": summary.surface(surfaces),
         "ratios": ratios,
-        "matched": summary.matched(equal),
         "frequency": summary.frequency(frequencies),
-        "spectra": summary.spectra(frequencies),
         "sanity": summary.sanity(soundness),
         "attribution": attributed,
-        "findings": findings(attributed, ratios, dense, dense_ratios, titles, inactive),
+        "findings": findings(attributed, ratios, titles, inactive),
     }
     return {f"why_{name}": table for name, table in found.items()}
 

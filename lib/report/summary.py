@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.evaluation.claims import TYPICAL
-from lib.evaluation.statistics import mean_interval, paired_difference, proportion
+from lib.evaluation.statistics import mean_interval, proportion
 
 RUN = ["dataset", "variant", "seed"]
 MEASURES = {
@@ -12,17 +12,12 @@ MEASURES = {
     "slope": ("slope of the margin", "logits per gray level"),
     "distance": ("margin / slope", "gray levels"),
     "slope_by_attack": ("slope along an attack", "logits per gray level"),
-    "gradient_l2": ("gradient of the loss, L2", "nats per gray level"),
     "eigenvalue": ("largest eigenvalue", "nats per squared gray level"),
-    "eigenvalue_matched": ("largest eigenvalue, equal confidence", "nats per squared gray level"),
-    "confidence": ("confidence", "probability"),
 }
 """Columns of `measured.loss_surface`: title and unit."""
 
 SHARES = ("correct", "pointing")
 """Columns whose values are 0 or 1 (`pointing` is in between where several pixels are the highest)."""
-
-RATIOS = ("margin", "slope", "distance", "slope_by_attack", "eigenvalue", "eigenvalue_matched")
 
 
 def _interval_rows(table, keys, values):
@@ -74,32 +69,6 @@ def maps(where: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def first_to_move(where: pd.DataFrame) -> pd.DataFrame:
-    """Does a map move before the prediction falls? Under PGD in L-inf, by run and map.
-
-    Per image: the smallest budget at which the map's highest fifth keeps half of itself or less (intersection
-    over union; or the map vanishes), and the smallest at which the prediction is wrong. One row per run, map
-    and order ("map first", "together", "prediction first", "neither"): n and the share of images with
-    Wilson's 95 % interval.
-    """
-    found = where[(where["kind"] == "map") & (where["attack"] == "pgd") & (where["norm"] == "linf")]
-    found = found.assign(moved=~(found["top20_overlap"] > 0.5), fell=~found["correct"].astype(bool))
-    rows = []
-    for key, group in found.groupby([*RUN, "target"], sort=False):
-        moved, fell = (
-            group["epsilon"].where(group[name], np.inf).groupby(group["image_id"]).min() for name in ("moved", "fell")
-        )
-        orders = {
-            "map first": moved < fell,
-            "together": (moved == fell) & np.isfinite(moved),
-            "prediction first": fell < moved,
-            "neither": np.isinf(moved) & np.isinf(fell),
-        }
-        for order, is_so in orders.items():
-            rows.append((*key, order, len(moved), *proportion(is_so.to_numpy(bool))))
-    return pd.DataFrame(rows, columns=[*RUN, "map", "order", "n", "share", "ci_low", "ci_high"])
-
-
 def surface(table: pd.DataFrame) -> pd.DataFrame:
     """Means per run of the columns of `measured.loss_surface`: measure, unit, n, mean, ci_low, ci_high."""
     tables = []
@@ -125,7 +94,7 @@ def surface_ratios(table: pd.DataFrame) -> pd.DataFrame:
         attention = runs.pop("attention")
         for variant, other in runs.items():
             right = attention["correct"] & other["correct"]
-            for column in RATIOS:
+            for column in MEASURES:
                 both = (attention[column] > 0) & (other[column] > 0) & right
                 logs = np.log(attention[column].where(both)) - np.log(other[column].where(both))
                 m = mean_interval(logs.to_numpy())
@@ -144,55 +113,6 @@ def frequency(table: pd.DataFrame) -> pd.DataFrame:
         for key, group in table[table["source"] != "gradient"].groupby(keys, sort=False)
     ]
     return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high", "energy"])
-
-
-def spectra(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean share of the energy by band, per run, source and epsilon: band, n, mean, ci_low, ci_high,
-    undefined.
-    """
-    whole = table[(table["keep"] == "all") & (table["source"] != "clean")]
-    bands = [column for column in table if column.startswith("band")]
-    long = whole.melt([*RUN, "image_id", "source", "epsilon"], bands, "band", "share")
-    long["band"] = long["band"].str.removeprefix("band").astype(int)
-    return _interval_rows(long, [*RUN, "source", "epsilon", "band"], "share")
-
-
-def matched(table: pd.DataFrame) -> pd.DataFrame:
-    """Attention (or a control) minus baseline, as attacked and at equal clean confidence, averaged over the
-    typical budgets.
-
-    One row per data set, variant, output and whether confidence is matched: temperature, n, seeds,
-    difference, ci_low, ci_high (shares, paired).
-    """
-    rows = []
-    for dataset, here in table.groupby("dataset", sort=False):
-        true = here[(here["variant"] == "baseline") & ~here["matched"] & (here["through"] == "logits")]
-        epsilons = typical(true)
-        for (through, is_matched), part in here.groupby(["through", "matched"], sort=False):
-            part = part[part["epsilon"].isin(epsilons)]
-            for variant in dict.fromkeys(part["variant"]):
-                if variant == "baseline" or part.empty:
-                    continue
-                pair = paired(part, "baseline", variant)
-                change = paired_difference(*pair)
-                temperature = part.loc[part["variant"] == variant, "temperature"].mean()
-                rows.append(
-                    (dataset, variant, through, is_matched, temperature, change.images, change.seeds,
-                     change.difference, change.low, change.high)
-                )  # fmt: skip
-    columns = [
-        "dataset",
-        "variant",
-        "through",
-        "matched",
-        "temperature",
-        "n",
-        "seeds",
-        "difference",
-        "ci_low",
-        "ci_high",
-    ]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def typical(baseline):
@@ -220,46 +140,6 @@ def sanity(table: pd.DataFrame) -> pd.DataFrame:
     undefined.
     """
     return _interval_rows(table, [*RUN, "map", "against"], "rank_correlation")
-
-
-def density_ratios(where: pd.DataFrame) -> pd.DataFrame:
-    """Attention over each other variant, image by image: the geometric mean ratio of the density of energy in
-    a region.
-
-    `where` as from `measured.where_it_is_hit`. One row per data set, seed, other variant, region (those that
-    both have), attack, norm and epsilon: n (images with energy there under both), ratio, ci_low, ci_high.
-    """
-    energies = where[where["kind"] == "energy"]
-    energies = energies.assign(log=np.log((energies["share"] / energies["area"]).where(energies["share"] > 0)))
-    keys = ["target", "attack", "norm", "epsilon"]
-    rows = []
-    for (dataset, seed), here in energies.groupby(["dataset", "seed"], sort=False):
-        runs = {v: part.set_index([*keys, "image_id"])["log"] for v, part in here.groupby("variant", sort=False)}
-        attention = runs.pop("attention")
-        for variant, other in runs.items():
-            change = (attention - other).dropna()  # aligned by perturbation, region and image
-            for key, values in change.groupby(level=keys, sort=False):
-                m = mean_interval(values.to_numpy())
-                rows.append((dataset, seed, variant, *key, m.n, *np.exp(m[:3])))
-    columns = ["dataset", "seed", "against", "region", *keys[1:], "n", "ratio", "ci_low", "ci_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def moved_first(first: pd.DataFrame) -> str:
-    """What `first_to_move` says of each network and map, where the intervals do not overlap: a line each."""
-    lines = []
-    for (variant, kind), rows in first.groupby(["variant", "map"], sort=False):
-        of_map, of_answer = (rows.set_index("order").loc[order] for order in ("map first", "prediction first"))
-        verdict = "undecided"
-        if of_map["ci_low"] > of_answer["ci_high"]:
-            verdict = "the map moves before the prediction falls"
-        elif of_answer["ci_low"] > of_map["ci_high"]:
-            verdict = "the prediction falls before the map moves"
-        lines.append(
-            f"{variant}, {kind}: map first on {of_map['share']:.0%}, prediction first on {of_answer['share']:.0%} of "
-            f"{of_map['n']} images: {verdict}."
-        )
-    return "\n".join(lines)
 
 
 def direction(row, nothing, more, less):

@@ -71,14 +71,8 @@ class Runs:
 
     @cached_property
     def measures(self) -> list[pd.DataFrame]:
-        """The measures of 05_why: where it is hit, loss surface, matched confidence, frequencies, soundness."""
-        reads = (
-            measured.where_it_is_hit,
-            measured.loss_surface,
-            measured.matched,
-            measured.frequencies,
-            measured.soundness,
-        )
+        """The measures of 05_why: where it is hit, loss surface, frequencies, soundness."""
+        reads = measured.where_it_is_hit, measured.loss_surface, measured.frequencies, measured.soundness
         return [self.gather(read, whole=True) for read in reads]
 
     def class_counts(self) -> pd.DataFrame:

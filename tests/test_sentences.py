@@ -6,21 +6,21 @@ import pytest
 
 from lib.evaluation.statistics import MeanInterval, paired_difference
 from lib.profile import Model, Training
-from lib.report import answers
+from lib.report import sentences
 
 
 def test_early_stopping_cannot_act_within_its_patience():
-    assert "cannot act" in answers.early_stopping(Training(epochs=12, patience=40))
-    assert "cannot act" not in answers.early_stopping(Training(epochs=300, patience=40))
+    assert "cannot act" in sentences.early_stopping(Training(epochs=12, patience=40))
+    assert "cannot act" not in sentences.early_stopping(Training(epochs=300, patience=40))
 
 
 @pytest.mark.parametrize(("gamma", "off"), [(0.02, False), (0.0, True), (-0.003, True)])
 def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     clean = pd.DataFrame({"dataset": "d", "variant": ["baseline", "attention"], "gamma": [None, gamma]})
-    said = answers.branch(clean, Model())
+    said = sentences.branch(clean, Model())
     assert ("is off" in said) == off
     assert ("by 0.7%, on average" in said) == (gamma == 0.02)  # 16 * 0.02 / 49
-    assert answers.branch(clean, Model(feature_layer="conv5_block3_add")) == ""  # such a map can be negative
+    assert sentences.branch(clean, Model(feature_layer="conv5_block3_add")) == ""  # such a map can be negative
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_branch_is_off_where_gamma_is_not_positive(gamma, off):
     [(0.01, 0.1, "higher with attention"), (-0.1, -0.01, "lower with attention"), (-0.1, 0.1, "no difference seen")],
 )  # fmt: skip
 def test_a_direction_is_said_only_where_the_interval_excludes_0(low, high, said):
-    assert answers.difference(low, high) == said
+    assert sentences.difference(low, high) == said
 
 
 def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones():
@@ -36,7 +36,7 @@ def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones(
         {"attack": "pgd", "variant": ["baseline", "attention"], "epsilon": [1.0, 2.0], "n": 60,
          "difference": [0.05, -0.2], "ci_low": [-0.01, -0.3], "ci_high": [0.1, -0.1]}
     )  # fmt: skip
-    said = answers.hidden(gap, "phantom data")
+    said = sentences.hidden(gap, "phantom data")
     assert "-20.0 (-30.0 to -10.0) points" in said
     assert "PGD on attention at epsilon 2" in said
     assert "1 of 2 comparisons" in said
@@ -48,25 +48,25 @@ def test_the_answer_on_robustness_is_that_against_the_baseline():
         {"against": ["pooling", "baseline"], "attention": 0.45, "other": [0.4, 0.5], "difference": [5.0, -5.0],
          "ci_low": [1.0, -9.0], "ci_high": [9.0, -1.0], "n": 60}
     )  # fmt: skip
-    said = answers.robustness(rows, "autoattack", "phantom data")
+    said = sentences.robustness(rows, "autoattack", "phantom data")
     assert "attention keeps 45 % of the images and the baseline 50 %: -5.0 points (95 % CI -9.0 to -1.0; n = 60" in said
     assert "**lower with attention**" in said
     assert "one training run" in said
-    assert "at no budget" in answers.robustness(rows.iloc[:0], "autoattack", "phantom data")
+    assert "at no budget" in sentences.robustness(rows.iloc[:0], "autoattack", "phantom data")
 
 
 def test_the_answer_on_training_holds_the_interval_against_the_margin():
     right = np.ones(200, bool)
     change = paired_difference(right, right)
-    assert "no difference seen" in answers.training(change, "phantom data", 0.05)
-    assert answers.training(change, "phantom data", 0.05).endswith("which it does.")
-    assert answers.training(change, "phantom data", 0.0).endswith("which it does not.")
+    assert "no difference seen" in sentences.training(change, "phantom data", 0.05)
+    assert sentences.training(change, "phantom data", 0.05).endswith("which it does.")
+    assert sentences.training(change, "phantom data", 0.0).endswith("which it does not.")
 
 
 def test_the_answer_on_maps_says_when_there_are_too_few():
     change = MeanInterval(0.2, 0.1, 0.3, 4, 8)
-    assert "too few images to say" in answers.maps(change, 6, "phantom data")
-    assert "higher with attention" in answers.maps(change, 4, "phantom data")
+    assert "too few images to say" in sentences.maps(change, 6, "phantom data")
+    assert "higher with attention" in sentences.maps(change, 4, "phantom data")
 
 
 def test_failed_checks_are_listed_with_their_value_and_n():
@@ -74,7 +74,7 @@ def test_failed_checks_are_listed_with_their_value_and_n():
         {"dataset": "d", "variant": "attention", "check": ["more steps", "transfer"], "passed": [False, True],
          "value": [0.1, 0.0], "n": 30, "sentence": "So it is."}
     )  # fmt: skip
-    said = answers.failed(checks, "phantom data")
+    said = sentences.failed(checks, "phantom data")
     assert "1 of 2 checks pass (phantom data)" in said
     assert "d, attention, more steps: 0.1 (n = 30)" in said
     assert "transfer" not in said
@@ -87,14 +87,14 @@ def test_the_answer_on_the_claims_counts_verdicts_and_keeps_the_interval():
          "verdict": ["inconclusive (phantom data)", "reproduced (phantom data)",
                      "not testable on this data: the attention branch is off (phantom data)"]}
     )  # fmt: skip
-    said = answers.in_short(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
+    said = sentences.in_short(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
     assert "B +22 % (95 % CI +11 to +34, n = 60)" in said
     assert "C no typical budget" in said
     assert "C1 inconclusive (1 of 3), reproduced (1 of 3), not testable on this data (1 of 3)" in said
 
 
 def test_readable_tables_name_attacks_as_the_figures_do():
-    table = answers.readable(pd.DataFrame({"attack": ["mi_fgsm"], "ci_low": [0.12345], "p_holm": [1.0]}))
+    table = sentences.readable(pd.DataFrame({"attack": ["mi_fgsm"], "ci_low": [0.12345], "p_holm": [1.0]}))
     assert list(table.columns) == ["attack", "95 % from", "p (Holm, all rows)"]
     assert table.iloc[0].tolist() == ["MI-FGSM", "0.123", "1"]
 
@@ -103,10 +103,10 @@ def test_checks_are_counted_by_kind_so_that_many_that_pass_hide_none():
     rows = [("d", v, s, "transfer", True, 0.0, 60) for v in ("baseline", "attention") for s in range(3)]
     rows += [("d", "baseline", s, "other loss", s == 2, 0.05 * (s == 1) + 0.01, 60) for s in range(3)]
     checks = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "check", "passed", "value", "n"])
-    said = answers.by_kind(checks)
+    said = sentences.by_kind(checks)
     assert said.startswith("7 of 9 checks of the evaluation pass; ")
     assert said.endswith("other loss (d) in 2 of 3, at most 6.0% of 60 images")
-    assert answers.by_kind(checks[checks["passed"]]) == "7 of 7 checks of the evaluation pass"
+    assert sentences.by_kind(checks[checks["passed"]]) == "7 of 7 checks of the evaluation pass"
 
 
 def test_maps_that_randomising_leaves_as_they_are_are_named():
@@ -116,25 +116,25 @@ def test_maps_that_randomising_leaves_as_they_are_are_named():
         ("d", "baseline", 0, "gradcam", "logits", 9, 1),
     ]
     sanity = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "map", "against", "n", "mean"])
-    said = answers.sound(sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data")
+    said = sentences.sound(sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data")
     assert said.endswith("d, attention's own map in 1 of 2 training run(s) (n = 10 images each).")
     assert "phantom data" in said
     none = sanity[sanity["mean"] < 0.5].assign(ci_low=0.0, ci_high=0.0)
-    assert "d, no map (n = 9 to 10 images)" in answers.sound(none, "phantom data")
-    assert answers.sound(sanity.iloc[:0].assign(ci_low=0.0, ci_high=0.0), "phantom data") == ""
+    assert "d, no map (n = 9 to 10 images)" in sentences.sound(none, "phantom data")
+    assert sentences.sound(sanity.iloc[:0].assign(ci_low=0.0, ci_high=0.0), "phantom data") == ""
 
 
 def test_what_the_branch_passes_on_is_gamma_times_the_mean_of_its_maps():
     clean = pd.DataFrame({"variant": ["baseline", "attention", "attention"], "gamma": [None, 0.049, 0.098]})
-    assert answers.gains(clean, 16) == "1.6%, 3.2%"
-    assert answers.gains(clean.assign(gamma=[None, 0.049, -0.1]), 16) == ""
+    assert sentences.gains(clean, 16) == "1.6%, 3.2%"
+    assert sentences.gains(clean.assign(gamma=[None, 0.049, -0.1]), 16) == ""
 
 
 def test_when_gamma_fell_is_said():
     run = pd.DataFrame({"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]})
-    assert answers.gamma_in_training(run) == (
+    assert sentences.gamma_in_training(run) == (
         "In training gamma fell to 0 or below in epoch 3; it was 0.016 after epoch 1 and "
         "-0.0021 after epoch 4, the last."
     )
-    assert "gamma never fell to 0" in answers.gamma_in_training(run.head(2))
-    assert answers.gamma_in_training(run.assign(variant="pooling")) == ""
+    assert "gamma never fell to 0" in sentences.gamma_in_training(run.head(2))
+    assert sentences.gamma_in_training(run.assign(variant="pooling")) == ""

@@ -1,5 +1,4 @@
-"""What all measures of 05_why share: which images and variants they look at, with which attacks, and where
-what comes out is kept.
+"""What all measures of 05_why share: the selected images, the attacks, and where what comes out is kept.
 
 All variants look at the same images. `common` images are drawn from the attacked ones, right or wrong;
 `masked` images have a lesion mask, so that there is something to point to, and those that every variant gets
@@ -13,23 +12,18 @@ import pandas as pd
 
 from lib.attacks import make_attack
 from lib.data import subset
-from lib.explain import choose_images, surface, where
-
-
-def variants(study) -> list[str]:
-    """The variants of this study, the one place that says which are compared."""
-    return study.whole_variants
+from lib.explain import choose_images, regions
 
 
 def common(study) -> pd.DataFrame:
-    """The images that surface, frequency and matched confidence are measured on: rows of the index."""
+    """The images that surface and frequencies are measured on: rows of the index."""
     return subset(study.evaluated, study.profile.evaluation.why.images, study.profile.split.seed)
 
 
 def masks(study, rows: pd.DataFrame) -> tuple[np.ndarray, str]:
     """Masks, bool (n, size, size), of these rows, and where they come from ("" if the set has none)."""
     size = study.images.shape[1]
-    return where.lesion_masks(rows["image_id"], study.dataset, study.raw / study.dataset, size)
+    return regions.lesion_masks(rows["image_id"], study.dataset, study.raw / study.dataset, size)
 
 
 @functools.cache  # several measures ask, and every mask of the test split is looked into
@@ -48,7 +42,7 @@ def masked(study) -> pd.DataFrame:
     correct = correct.reindex(test["image_id"])
     chosen = choose_images(
         test["label"].to_numpy(),
-        {variant: correct[variant].to_numpy(bool) for variant in variants(study)},
+        {variant: correct[variant].to_numpy(bool) for variant in study.whole_variants},
         study.profile.evaluation.why.images,
         study.profile.split.seed,
     )
@@ -66,7 +60,7 @@ def kept(study, variant, name, rows, make, *more):
     return study.kept(f"why/{name}.csv", variant, inputs, make)
 
 
-def going_on(study, name, norm="linf"):
+def attack_all(study, name, norm="linf"):
     """An attack that goes on with fallen images, so that all of them are perturbed alike."""
     steps = {} if name == "fgsm" else {"steps": study.profile.evaluation.why.steps}
     return make_attack(name, norm=norm, leave=False, batch_size=study.profile.evaluation.batch_size, **steps)
@@ -83,17 +77,3 @@ def noise(study, images, epsilon):
 def middle(values):
     """The budget that is looked at where one stands for all."""
     return values[len(values) // 2]
-
-
-@functools.cache
-def temperatures(study) -> dict[str, float]:
-    """The temperature of each variant at which its mean clean confidence is the baseline's (1 for the
-    baseline).
-
-    By at most 500 images of the validation split: not those that are then attacked.
-    """
-    rows = study.index[study.index["split"] == "validation"]
-    images = study.pixels(subset(rows, min(500, len(rows)), study.profile.split.seed))
-    logits = {variant: study.classifier(variant).logits(images) for variant in variants(study)}
-    wanted = surface.confidence(logits["baseline"]).mean()
-    return {name: 1.0 if name == "baseline" else surface.matching_temperature(z, wanted) for name, z in logits.items()}

@@ -1,5 +1,4 @@
-"""Where a perturbation lies and where a map points, against the lesion and against the model's own salient
-region.
+"""Where a perturbation lies and where a map points, against the lesion and the model's own salient region.
 
 A region is a float array (n, H, W) in [0, 1], the share of each pixel that belongs to it; a mask is one of 0
 and 1.
@@ -10,11 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from lib import StudyError
 from lib.data.preprocessing import resize
-from lib.explain import constant
+from lib.explain.gradcam import top_area
 
 NIH_PIXELS = 1024  # the width and height of the x-rays that BBox_List_2017.csv is about
 SEGMENTATIONS = "HAM10000_segmentations_lesion_tschandl"
@@ -95,19 +93,6 @@ def enlarged(maps, size: tuple[int, int]) -> np.ndarray:
     return np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps])
 
 
-def top_area(maps, share) -> np.ndarray:
-    """The region of the highest values of each map (n, H, W) that covers `share`, a number or (n,), of the
-    area.
-
-    Values that tie for the last places share them equally, so that no order of pixels is preferred.
-    """
-    flat = np.asarray(maps, float).reshape(len(maps), -1)
-    places = np.broadcast_to(share, len(flat))[:, None] * flat.shape[1]
-    above = rankdata(-flat, method="min", axis=1) - 1
-    tied = rankdata(-flat, method="max", axis=1) - above
-    return np.clip((places - above) / tied, 0, 1).reshape(np.shape(maps))
-
-
 def pointing(maps, masks) -> np.ndarray:
     """The pointing game (Zhang et al. 2018), without their tolerance: does the highest pixel lie in the mask?
 
@@ -128,15 +113,3 @@ def iou(maps, masks) -> np.ndarray:
     union = np.maximum(region, masks).sum(axis=(1, 2))
     overlap = np.minimum(region, masks).sum(axis=(1, 2))
     return np.divide(overlap, union, out=np.full(len(union), np.nan), where=union > 0)
-
-
-def overlap(first, second, share: float = 0.2) -> np.ndarray:
-    """Intersection over union of the highest cells of two maps (n, h, w), float (n,); NaN where one is constant.
-
-    The measure of `lib.explain.map_shift` (top20_overlap), for maps that are only asked for this.
-    """
-    cells = np.prod(np.shape(first)[1:])
-    share = max(1, round(share * cells)) / cells
-    regions = top_area(first, share), top_area(second, share)
-    shared = np.minimum(*regions).sum(axis=(1, 2)) / np.maximum(*regions).sum(axis=(1, 2))
-    return np.where(constant(first) | constant(second), np.nan, shared)
