@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from lib.evaluation import claims
+from lib.evaluation import claims, comparison
 
 HEADLINE = ("pgd", "linf", "logits")
 
@@ -205,15 +205,15 @@ def test_routes_that_agree_have_the_interval_of_a_plain_difference():
     """The two made-up images of S1 differ by one outcome, as those of any difference do."""
     logits = outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05))
     found = ledger(pd.concat([logits, logits.assign(through="softmax")]))
-    plain = claims.compare(logits, *HEADLINE).iloc[0]
+    plain = comparison.compare(logits, *HEADLINE).iloc[0]
     assert found.loc["S1", "ours"] == 0
     assert found.loc["S1", "ci_high"] == pytest.approx(100 * plain["ci_high"], rel=0.05)
 
 
 def test_compare_is_paired_and_splits_regimes_at_ten_percent():
     both = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
-    assert claims.compare(both, *HEADLINE)[["p_value", "p_holm"]].isna().all(axis=None)  # runs differ as well
-    table = claims.compare(both[both["seed"] == 0], *HEADLINE).set_index("epsilon")
+    assert comparison.compare(both, *HEADLINE)[["p_value", "p_holm"]].isna().all(axis=None)  # runs differ as well
+    table = comparison.compare(both[both["seed"] == 0], *HEADLINE).set_index("epsilon")
     assert list(table.index) == [1, 4]
     assert list(table["regime"]) == ["typical", "extreme"]
     assert table.loc[1, "difference"] == pytest.approx(0.2)
@@ -250,8 +250,8 @@ def test_an_attack_run_on_fewer_images_one_way_is_compared_on_those():
     full = both_ways((0.9, 0.7, 0.05), (0.9, 0.9, 0.05), n=200)
     few = full[(full["through"] == "logits") | (full["image_id"] < "i100")]
     expected = full[full["image_id"] < "i100"]
-    pd.testing.assert_frame_equal(claims.softmax_gap(few), claims.softmax_gap(expected))
-    assert set(claims.softmax_gap(few)["n"]) == {100}
+    pd.testing.assert_frame_equal(comparison.softmax_gap(few), comparison.softmax_gap(expected))
+    assert set(comparison.softmax_gap(few)["n"]) == {100}
     assert ledger(few).loc["S1", "n"] == 100
 
 
@@ -262,12 +262,12 @@ def test_without_an_attack_run_both_ways_the_softmax_row_is_not_testable():
 
 
 def test_the_softmax_gap_is_what_the_attack_misses():
-    table = claims.softmax_gap(both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3))).set_index(["variant", "epsilon"])
+    table = comparison.softmax_gap(both_ways((0.9, 0.5, 0.3), (0.9, 0.8, 0.3))).set_index(["variant", "epsilon"])
     assert len(table) == 4
     assert table.loc[("attention", 1), ["logits", "softmax", "difference"]].to_list() == pytest.approx([0.5, 0.8, 0.3])
     assert (table["ci_low"] <= table["difference"]).all()
     assert (table["difference"] <= table["ci_high"]).all()
-    assert claims.softmax_gap(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).empty
+    assert comparison.softmax_gap(outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.3))).empty
 
 
 def test_the_routes_are_compared_at_budgets_that_both_have():

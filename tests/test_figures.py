@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from skimage.color import rgb2lab
 
 from lib import PUBLISHED
-from lib.evaluation.claims import under
+from lib.evaluation.comparison import under
 from lib.profile import load_profile
 from lib.report import charts, curves, figures
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from lib import PUBLISHED, ROOT
 from lib.data import DATASETS
-from lib.evaluation.claims import TYPICAL, estimate, stem
+from lib.evaluation.claims import estimate, stem
+from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
 
 STAGES = {

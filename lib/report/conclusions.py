@@ -6,7 +6,8 @@ change, and "no difference seen" otherwise.
 
 import pandas as pd
 
-from lib.evaluation.claims import PAIR, under
+from lib.evaluation.claims import PAIR
+from lib.evaluation.comparison import under
 from lib.evaluation.statistics import holm, paired_difference
 from lib.report import summary
 from lib.report.summary import MEASURES, paired, typical

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
 from lib.data import DATASETS
-from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, estimate, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate, stem
 from lib.profile import Profile, load_profile
 from lib.report.compared import write_compared
 from lib.report.curves import attack_in_full
@@ -21,9 +21,6 @@ from lib.report.index import FIGURES, figures, write_index
 from lib.report.tables import rounded, timings, write_table, written
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-PAPER = {"C1": PAPER_GAIN, "C3": 0, "C4": 1.3}
-"""The paper's values that are in the unit of ours."""
-
 ORDER = [
     "relative_change",
     "fig1_xray_pipeline",
@@ -92,7 +89,7 @@ def _answer(claims: pd.DataFrame, profile: Profile) -> dict[str, str]:
     return {
         "verdict": f"{counted}.",
         "numbers": f"Over {runs} training {'runs' if runs > 1 else 'run'} of each network, soft attention changed "
-        f"robust accuracy at typical budgets by {numbers}. The paper reports {CLAIMS['C1'][1]}.",
+        f"robust accuracy at typical budgets by {numbers}. The paper reports {CLAIMS['C1'].paper}.",
         "attack": attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
     }
 
@@ -114,7 +111,8 @@ def drawn(row) -> str:
     """An estimate, its interval and the paper's value as an SVG; "" without an estimate. An endless interval is cut."""
     if pd.isna(row["ours"]) or not np.isfinite(row["ours"]):
         return ""
-    values = [0.0, row["ours"], *(row[end] for end in ("ci_low", "ci_high")), PAPER.get(row["claim"], 0.0)]
+    paper = CLAIMS[row["claim"]].paper_value
+    values = [0.0, row["ours"], *(row[end] for end in ("ci_low", "ci_high")), paper or 0.0]
     finite = [value for value in values if np.isfinite(value)]
     low, high = min(finite), max(finite)
     low, span = (low, high - low) if high > low else (low - 1, 2)
@@ -126,8 +124,8 @@ def drawn(row) -> str:
     if pd.notna(row["ci_low"]):
         parts.append(f'<line class="ci" x1="{x(row["ci_low"])}" x2="{x(row["ci_high"])}" y1="11" y2="11"/>')
     parts.append(f'<circle cx="{x(row["ours"])}" cy="11" r="4"/>')
-    if row["claim"] in PAPER:
-        parts.append(f'<path class="paper" transform="translate({x(PAPER[row["claim"]])} 11)" d="M0-6 6 0 0 6-6 0Z"/>')
+    if paper is not None:
+        parts.append(f'<path class="paper" transform="translate({x(paper)} 11)" d="M0-6 6 0 0 6-6 0Z"/>')
     return f'<svg viewBox="0 0 160 22" role="img" aria-label="{_number(row)}">{"".join(parts)}</svg>'
 
 

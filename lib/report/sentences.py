@@ -5,7 +5,7 @@ Every sentence is made from the numbers that it states; none knows how a run sho
 
 import pandas as pd
 
-from lib.evaluation.claims import ONE_RUN, RULES, inactive_attention, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, inactive_attention, stem
 from lib.profile import Model, Training
 from lib.report.conclusions import SAME_MAP
 from lib.report.curves import ATTACK_TITLES
@@ -179,7 +179,7 @@ def _points(row):
 
 
 def hidden(gap: pd.DataFrame, label: str) -> str:
-    """How much robust accuracy an attack through the softmax overstates; `gap` as from `claims.softmax_gap`."""
+    """How much robust accuracy an attack through the softmax overstates; `gap` as from `comparison.softmax_gap`."""
     if gap.empty:
         return f"No attack was run both ways ({label})."
     row = gap.loc[gap["difference"].abs().idxmax()]
@@ -245,6 +245,6 @@ def in_short(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: s
 
 def rules() -> str:
     """The rule of each verdict, folded away, as Markdown."""
-    lines = [f"- **{claim}**: {rule}" for claim, rule in RULES.items()]
+    lines = [f"- **{name}**: {claim.rule}" for name, claim in CLAIMS.items()]
     said = "\n".join([*lines, "", ONE_RUN])
     return f"<details><summary>The rule of each verdict</summary>\n\n{said}\n\n</details>"

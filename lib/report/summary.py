@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.claims import TYPICAL
+from lib.evaluation.comparison import TYPICAL
 from lib.evaluation.statistics import mean_interval, proportion
 
 RUN = ["dataset", "variant", "seed"]

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
-from lib.evaluation.claims import softmax_gap
+from lib.evaluation.comparison import softmax_gap
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,

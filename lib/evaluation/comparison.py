@@ -1,0 +1,88 @@
+"""Two variants on the same images: attention against baseline by budget, and the logits against the softmax."""
+
+import numpy as np
+import pandas as pd
+
+from lib.evaluation.statistics import holm, paired_difference, relative_change
+
+TYPICAL = 0.10
+"""Typical budgets are those at which the baseline keeps this robust accuracy, extreme ones those below it.
+
+The paper's text that would define the two words is missing; this is a reconstruction."""
+
+
+def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits") -> pd.DataFrame:
+    """Attention against baseline at every budget of one attack.
+
+    Returns one row per data set and epsilon: dataset, epsilon, n, seeds, baseline, attention (robust accuracies),
+    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test; NaN with several
+    training runs), p_holm (the same, adjusted by Holm for all rows of the table), percent, percent_low, percent_high
+    (relative change) and regime (typical or extreme).
+    """
+    here = under(outcomes, attack, norm, through)
+    rows = []
+    for (dataset, epsilon), group in here.groupby(["dataset", "epsilon"], sort=False):
+        if epsilon == 0:
+            continue
+        baseline, attention = (matrix(group, "variant", variant) for variant in ("baseline", "attention"))
+        difference = paired_difference(baseline, attention)
+        relative = relative_change(baseline, attention)
+        rows.append(
+            {
+                "dataset": dataset,
+                "epsilon": epsilon,
+                "n": difference.images,
+                "seeds": difference.seeds,
+                "baseline": baseline.mean(),
+                "attention": attention.mean(),
+                "difference": difference.difference,
+                "ci_low": difference.low,
+                "ci_high": difference.high,
+                "p_value": difference.p_value,
+                "p_holm": np.nan,
+                "percent": relative.percent,
+                "percent_low": relative.low,
+                "percent_high": relative.high,
+                "regime": "typical" if baseline.mean() >= TYPICAL else "extreme",
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p_value"])
+    return table
+
+
+def softmax_gap(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """What an attack misses when it goes through the softmax instead of the logits, at every budget.
+
+    Returns one row per data set, variant, attack that was run both ways, and epsilon: n, seeds, logits, softmax
+    (robust accuracies), difference (softmax minus logits: robustness that is not there), ci_low, ci_high (paired
+    95 % interval). An attack that was run on fewer images one way is compared on those.
+    """
+    keys = ["dataset", "variant", "attack", "norm", "epsilon"]
+    rows = []
+    for key, group in outcomes[outcomes["epsilon"] > 0].groupby(keys, sort=False):
+        if group["through"].nunique() < 2:
+            continue
+        shared = of_all(group, "through")
+        logits, softmax = (matrix(shared, "through", route) for route in ("logits", "softmax"))
+        gap = paired_difference(logits, softmax)
+        rows.append((*key, gap.images, gap.seeds, logits.mean(), softmax.mean(), gap.difference, gap.low, gap.high))
+    columns = [*keys, "n", "seeds", "logits", "softmax", "difference", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def under(outcomes, attack, norm, through):
+    """The rows of one attack, of a table with columns attack, norm and through."""
+    return outcomes[(outcomes[["attack", "norm", "through"]] == [attack, norm, through]).all(axis=1)]
+
+
+def of_all(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of those images that every value of `column` has."""
+    values = table.groupby("image_id")[column].transform("nunique")
+    return table[values == table[column].nunique()]
+
+
+def matrix(table: pd.DataFrame, column: str, value: str, outcome: str = "correct") -> np.ndarray:
+    """(seeds, images) of an outcome where `column` has this value, images in the same order for every value."""
+    rows = table[table[column] == value]
+    return rows.pivot_table(index="seed", columns="image_id", values=outcome, aggfunc="mean").to_numpy()
