@@ -10,7 +10,7 @@ sys.path.insert(0, workflow.basedir)  # for tools
 
 from lib import StudyError
 from lib.artifacts import listing
-from lib.profile import check, profile_path
+from lib.profile import check, profile_files
 from lib.artifacts.sources import sources
 from tools import cost
 
@@ -96,7 +96,7 @@ rule all:
 
 rule prepare:
     input:
-        profile_path(NAME),
+        profile_files(NAME),
         sources("notebooks/01_preprocessing.ipynb"),
     output:
         touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),

@@ -11,7 +11,8 @@ from lib import StudyError
 from lib.attacks import Classifier
 from lib.attacks.gradients import value_and_gradient
 from lib.models import build_classifier
-from lib.profile import FEATURE_LAYERS, Model
+from lib.profile import BACKBONES as KNOWN
+from lib.profile import Model
 
 MEAN, DEVIATION = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], "float32")
 # Application, its documented preprocessing, image size, and the side and channels of its map of stride 16.
@@ -52,7 +53,7 @@ def test_a_backbone_is_its_librarys_with_weights_from_a_file(name, tmp_path):
     application, preprocess, size, (side, channels) = BACKBONES[name]
     source = application(include_top=False, weights=None, input_shape=(size, size, 3))
     source.save_weights(tmp_path / "backbone.weights.h5")
-    feature_layer = FEATURE_LAYERS[name][1]
+    feature_layer = KNOWN[name]["maps"][1]
     settings = Model(backbone=name, weights=str(tmp_path / "backbone.weights.h5"), feature_layer=feature_layer)
     model = build_classifier(settings, "attention", 3, size)
     images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")

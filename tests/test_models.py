@@ -229,7 +229,7 @@ def test_imagenet_weights_on_disk_are_taken_before_the_download(tmp_path, monkey
     source.get_layer("Conv1").set_weights([np.full((3, 3, 3, 32), 0.5)])
     (tmp_path / "data" / "weights").mkdir(parents=True)
     source.save_weights(tmp_path / "data" / "weights" / "mobilenet_v2_imagenet_notop.weights.h5")
-    monkeypatch.setattr("lib.profile.ROOT", tmp_path)
+    monkeypatch.setattr("lib.profile.settings.ROOT", tmp_path)
     settings = Model(backbone="mobilenet_v2", feature_layer="block_13_expand_relu")
     model = build_classifier(settings, "attention", 2, 112)
     np.testing.assert_array_equal(model.get_layer("Conv1").get_weights()[0], 0.5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lib import ROOT, StudyError
 from lib.attacks import ATTACKS, make_attack
 from lib.evaluation import run_variant
-from lib.profile import Attack, check, load_profile
+from lib.profile import Attack, check, departures, load_profile, profile_files
 from lib.study import Study
 
 QUICK = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
@@ -45,14 +45,32 @@ def test_the_paper_profile_has_the_values_of_section_3_3():
 
 
 def test_departures_from_the_paper_are_named(tmp_path):
-    assert load_profile("paper").departures == []
-    assert "data" in load_profile("quick").departures
+    assert departures(load_profile("paper")) == []
+    assert "data" in departures(load_profile("quick"))
     paper = yaml.safe_load((ROOT / "profiles" / "paper.yaml").read_text()) | {"profile": "quick"}
     changed = paper | {
         "training": paper["training"] | {"learning_rate": 0.1},
         "preprocessing": {"image_size": 64},
     }
-    assert load_profile(write(tmp_path, changed)).departures == ["image size", "optimiser settings"]
+    assert departures(load_profile(write(tmp_path, changed))) == ["image size", "optimiser settings"]
+
+
+def test_a_profile_extends_another_section_by_section(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: quick\nprofile: mine\ntraining: {adam_epsilon: 1e-6}\nseeds: [7]\n")
+    mine, quick = load_profile(path), load_profile("quick")
+    assert (mine.training.adam_epsilon, mine.seeds) == (1e-6, [7])
+    assert mine.training.learning_rate == quick.training.learning_rate
+    assert mine.evaluation == quick.evaluation
+    assert profile_files(path) == [path, ROOT / "profiles" / "quick.yaml"]
+
+
+@pytest.mark.parametrize("base", ["nothing", "{path}"])
+def test_a_profile_that_extends_none_or_itself_is_refused(tmp_path, base):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: {base.format(path=path)}\nprofile: mine\n")
+    with pytest.raises(StudyError, match=r"mine.yaml: extends names .*, which is no other profile"):
+        load_profile(path)
 
 
 def test_controls_belong_to_the_first_seed(tmp_path):
@@ -167,7 +185,7 @@ def test_a_weights_file_that_is_not_there_is_said_before_anything_runs(tmp_path)
 def test_what_goes_beyond_the_paper_is_a_departure(tmp_path, section, change, said):
     paper = yaml.safe_load((ROOT / "profiles" / "paper.yaml").read_text())
     changed = paper | {section: paper.get(section, {}) | change, "profile": "quick"}
-    assert load_profile(write(tmp_path, changed)).departures == [said]
+    assert departures(load_profile(write(tmp_path, changed))) == [said]
 
 
 def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_path, monkeypatch):

@@ -111,7 +111,7 @@ BEHIND = [
 ]  # fmt: skip
 NOT_BEHIND = [
     ("model", "attacks/base"), ("model", "models/adversarial"), ("model", "data/check"), ("model", "report/tables"),
-    ("model", "profile"), ("pixels", "data/check"), ("pixels", "data/splits"), ("pixels", "models/training"),
+    ("model", "profile/settings"), ("pixels", "data/check"), ("pixels", "data/splits"), ("pixels", "models/training"),
     ("index", "data/fetch"), ("index", "models/training"), ("outcomes", "explain/gradcam"),
     ("outcomes", "models/training"), ("outcomes", "report/curves"), ("outcomes", "evaluation/claims"),
     ("trust", "explain/surface"),

@@ -17,7 +17,9 @@ from lib.artifacts import key_of
 # What these give is in a result's key by value: settings, facts of the data sets, and how files are kept.
 BY_VALUE = (
     "lib/__init__.py",
-    "lib/profile.py",
+    "lib/profile/__init__.py",
+    "lib/profile/reading.py",
+    "lib/profile/settings.py",
     "lib/artifacts/__init__.py",
     "lib/artifacts/sources.py",
     "lib/data/registry.py",

@@ -9,7 +9,7 @@ from lib.data.splits import class_counts
 from lib.evaluation import claims
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
-from lib.profile import Model, load_profile
+from lib.profile import Model, departures, load_profile
 from lib.study.study import Study
 
 WHOLE = ("shifts", "checks", "directions")  # made of the runs that meet every attack
@@ -39,7 +39,7 @@ class Runs:
         return (
             f"**{profile.title}**: {', '.join(self.titles.values())} ({profile.label}); {profile.backbone_title}; "
             f"{runs} training run{'s' if runs > 1 else ''} of each network. Not as in the paper: "
-            f"{', '.join(profile.departures) or 'nothing'}."
+            f"{', '.join(departures(profile)) or 'nothing'}."
         )
 
     def provenance(self) -> dict:

@@ -29,7 +29,7 @@ from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
 from lib.models.training import best_epoch, set_determinism, train
-from lib.profile import load_profile
+from lib.profile import departures, load_profile, with_training
 from lib.study import explanations
 
 
@@ -77,8 +77,8 @@ class Study:
     @property
     def about(self) -> str:
         """What a notebook says once of the run that it shows: data, network, seed, departures from the paper."""
-        departures = ", ".join(self.profile.departures) or "nothing"
-        return f"{self.short}, training run of seed {self.seed}; {self.stamp}.\nNot as in the paper: {departures}."
+        said = ", ".join(departures(self.profile)) or "nothing"
+        return f"{self.short}, training run of seed {self.seed}; {self.stamp}.\nNot as in the paper: {said}."
 
     @property
     def data_stamp(self) -> str:
@@ -270,7 +270,7 @@ class Study:
 
         Raises StudyError for an unknown setting or an impossible value. The same settings are the same study.
         """
-        profile = self.profile.with_training(training)
+        profile = with_training(self.profile, training)
         runs = self.runs / f"under-{artifacts.key_of(training)}"
         return self if profile == self.profile else self._with(profile=profile, runs=runs)
 

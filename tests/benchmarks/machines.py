@@ -33,10 +33,9 @@ def run(profile: str, setting: str, folder: Path) -> pd.DataFrame:
     The machine's best is the profile's own run, so that one that is there is not made again; the others are called
     <profile>-<setting>.
     """
-    values = yaml.safe_load((ROOT / "profiles" / f"{profile}.yaml").read_text())
     name = profile if SETTINGS[setting] == "DEFAULT" else f"{profile}-{setting}"
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values | {"profile": name}))
+    path.write_text(yaml.safe_dump({"extends": profile, "profile": name}))
     command = [sys.executable, ROOT / "reproduce", "--profile", path]
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": SETTINGS[setting]}
     subprocess.run(command, cwd=ROOT, env=environment, check=True)

@@ -1,22 +1,23 @@
-"""Profiles: what a run varies, read from `profiles/<name>.yaml` and checked before anything is computed.
+"""The sections of a profile: what a run varies, and what fits together.
 
 The defaults below are the paper's values (Wasserman 2022, sections 3.1 to 3.3) where the paper gives one;
 where it does not, the field's comment says so.
 """
 
-import difflib
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lib import ROOT, StudyError
 
-# The facts of the data sets that a profile is checked against: a file, so that nothing of `lib.data` is imported.
-DATASETS = yaml.safe_load((ROOT / "lib" / "data" / "registry.yaml").read_text(encoding="utf-8"))
-Dataset = Literal[tuple(DATASETS)]
+# Read as files, so that nothing above this floor is imported.
+DATASETS, BACKBONES = (
+    yaml.safe_load((ROOT / "lib" / name).read_text(encoding="utf-8"))
+    for name in ("data/registry.yaml", "models/backbones.yaml")
+)
+Dataset, Backbone = Literal[tuple(DATASETS)], Literal[tuple(BACKBONES)]
 Variant = Literal[
     "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
 ]
@@ -58,35 +59,11 @@ class Preprocessing(Section):
     xray_contrast: Literal["before-resize", "after-resize", "none"] = "before-resize"
 
 
-# The maps that a head may read, by backbone; the first is the default. "The final three layers removed" can mean
-# either of ResNet-50's two. The second of MobileNetV2 and of those after it has a stride of 16 (7 x 7 at 112 x 112
-# pixels), and so have the patches of the vision transformer.
-FEATURE_LAYERS = {
-    "resnet50": ("conv5_block3_out", "conv5_block3_add"),
-    "resnet14": ("conv5_block3_out", "conv5_block3_add"),
-    "resnet50v2": ("post_relu", "conv4_block5_out"),
-    "mobilenet_v2": ("out_relu", "block_13_expand_relu"),
-    "densenet121": ("relu", "pool4_relu"),
-    "efficientnet_b0": ("top_activation", "block6a_expand_activation"),
-    "inception_resnet_v2": ("conv_7b_ac", "block17_20_ac"),
-    "vit_tiny": ("patch_tokens",),
-}
-
-
 class Model(Section):
-    backbone: Literal[
-        "resnet50",
-        "resnet14",
-        "resnet50v2",
-        "mobilenet_v2",
-        "densenet121",
-        "efficientnet_b0",
-        "inception_resnet_v2",
-        "vit_tiny",
-    ] = "resnet50"
+    backbone: Backbone = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none" or the path of a weights file
     width: Positive = 64  # channels of the first stage; only resnet14 may differ from 64
-    feature_layer: str = ""  # of FEATURE_LAYERS
+    feature_layer: str = ""  # of the backbone's maps; "" for the first
     attention_maps: Positive = 16
     gamma: float = 0.01  # initial value of the learnable scalar
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -97,17 +74,18 @@ class Model(Section):
     def feature_layer_of_backbone(cls, values):
         if isinstance(values, dict) and not values.get("feature_layer"):
             backbone = str(values.get("backbone", "resnet50"))
-            values = values | {"feature_layer": FEATURE_LAYERS.get(backbone, [""])[0]}
+            values = values | {"feature_layer": BACKBONES.get(backbone, {"maps": [""]})["maps"][0]}
         return values
 
     @model_validator(mode="after")
     def fits_backbone(self):
-        if self.feature_layer not in FEATURE_LAYERS[self.backbone]:
-            known = " or ".join(FEATURE_LAYERS[self.backbone])
+        about = BACKBONES[self.backbone]
+        if self.feature_layer not in about["maps"]:
+            known = " or ".join(about["maps"])
             raise ValueError(f"feature_layer of {self.backbone} must be {known}, got {self.feature_layer!r}")
         if self.backbone != "resnet14" and self.width != 64:
             raise ValueError(f"width can be set for resnet14 only, {self.backbone} has its own")
-        if self.backbone in ("resnet14", "vit_tiny") and self.weights == "imagenet":
+        if self.weights == "imagenet" and not about.get("imagenet", True):
             raise ValueError(f"there are no ImageNet weights for {self.backbone}; set weights to none")
         return self
 
@@ -162,17 +140,7 @@ class Attack(Section):
     """One attack and the budgets it is run at; parameters go to `lib.attacks.make_attack`."""
 
     attack: Literal[
-        "fgsm",
-        "bim",
-        "mi_fgsm",
-        "pgd",
-        "apgd_ce",
-        "apgd_dlr",
-        "apgd_t",
-        "fab_t",
-        "square",
-        "cw",
-        "autoattack",
+        "fgsm", "bim", "mi_fgsm", "pgd", "apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "cw", "autoattack"
     ]
     norm: Literal["linf", "l2"] = "linf"
     epsilons: list[Annotated[float, Field(gt=0)]] | None = None
@@ -288,10 +256,13 @@ class Profile(Section):
             raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
         Training(**(self.training.model_dump() | self.contrast))
         backbone, size = self.model.backbone, self.preprocessing.image_size
-        if backbone == "inception_resnet_v2" and size < 75:
-            raise ValueError(f"inception_resnet_v2 needs an image_size of at least 75, got {size}")
-        if backbone == "vit_tiny" and size % 16:
-            raise ValueError(f"vit_tiny cuts images into patches of 16 x 16: image_size {size} does not fit")
+        smallest, multiple = (BACKBONES[backbone].get(limit, 1) for limit in ("smallest", "multiple"))
+        if size < smallest:
+            raise ValueError(f"{backbone} needs an image_size of at least {smallest}, got {size}")
+        if size % multiple:
+            raise ValueError(
+                f"{backbone} cuts images into patches of {multiple} pixels: image_size {size} does not fit"
+            )
         if not {"baseline", "attention"} <= set(self.variants):
             raise ValueError("variants needs both baseline and attention: the study compares them")
         return self
@@ -312,14 +283,6 @@ class Profile(Section):
         whole = variant in self.whole_variants_of(seed)
         return attacks if whole else [entry for entry in attacks if entry.name == headline]
 
-    def with_training(self, changes: dict) -> "Profile":
-        """This profile with other training settings; raises StudyError for an unknown key or an impossible value."""
-        training = self.training.model_dump() | changes
-        try:
-            return Profile(**(self.model_dump() | {"training": training}))
-        except ValidationError as error:
-            raise StudyError(f"{self.profile}: {_one_sentence(error)}") from None
-
     @property
     def label(self) -> str:
         """What every output says about the data it came from."""
@@ -334,131 +297,8 @@ class Profile(Section):
     @property
     def backbone_title(self) -> str:
         """The backbone as outputs name it, with its width and weights where they matter."""
-        titles = {
-            "resnet50": "ResNet-50",
-            "resnet14": f"small bottleneck ResNet (14 layers, width {self.model.width})",
-            "resnet50v2": "ResNet-50 V2",
-            "mobilenet_v2": "MobileNetV2",
-            "densenet121": "DenseNet-121",
-            "efficientnet_b0": "EfficientNet-B0",
-            "inception_resnet_v2": "Inception-ResNet-v2",
-            "vit_tiny": "ViT-Ti/16",
-        }
+        about, layer = BACKBONES[self.model.backbone], self.model.feature_layer
         start = {"none": "from scratch", "imagenet": "from ImageNet weights"}
         weights = start.get(self.model.weights, f"from {Path(self.model.weights).name}")
-        layer = self.model.feature_layer
-        end = f" up to {layer}" if layer != FEATURE_LAYERS[self.model.backbone][0] else ""
-        return f"{titles[self.model.backbone]}{end}, {weights}"
-
-    @property
-    def departures(self) -> list[str]:
-        """In what this profile departs from the paper's protocol, as the profile `paper` holds it."""
-        paper = load_profile("paper")
-        model, training = (self.model, paper.model), (self.training, paper.training)
-        compared = {
-            "data": [(p.label, p.split.max_images) for p in (self, paper)],
-            "contrast of x-rays": [p.preprocessing.xray_contrast for p in (self, paper)],
-            "image size": [self.preprocessing.image_size, paper.preprocessing.image_size],
-            "backbone": [(m.backbone, m.width) for m in model],
-            "starting weights": [m.weights for m in model],
-            "feature map": [self.model.backbone == paper.model.backbone and m.feature_layer for m in model],
-            "attention block": [(m.attention_maps, m.gamma, m.dropout) for m in model],
-            "batch normalisation": [m.batch_norm_momentum for m in model],
-            "optimiser settings": [(t.learning_rate, t.adam_epsilon, t.class_weights) for t in training],
-            "adversarial training": [t.adversarial for t in training],
-            "precision": [t.precision for t in training],
-            "number of epochs": [(t.epochs, t.patience, t.min_delta) for t in training],
-            "share of the data per epoch": [[t.epoch_fraction.get(d, 1) for d in self.datasets] for t in training],
-        }
-        return [name for name, (here, there) in compared.items() if here != there]
-
-
-def profile_path(name: str | Path) -> Path:
-    """The file of a profile given by name (`quick`) or by path (`my/own.yaml`)."""
-    return Path(name) if str(name).endswith((".yaml", ".yml")) else ROOT / "profiles" / f"{name}.yaml"
-
-
-def load_profile(name: str | Path) -> Profile:
-    """Read and check a profile.
-
-    Raises StudyError, in one sentence that names the file and the key, when the file is missing or
-    is not YAML, or when a key is unknown, of the wrong type or impossible.
-    """
-    path = profile_path(name)
-    if not path.is_file():
-        known = sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml"))
-        raise StudyError(f"There is no profile {str(name)!r}; the profiles are: {', '.join(known)}.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{path.name} is not valid YAML: {reason}.") from None
-    if not isinstance(values, dict):
-        raise StudyError(f"{path.name} must be a list of keys and values, such as `profile: {path.stem}`.")
-    try:
-        profile = Profile(**values)
-    except (ValidationError, TypeError) as error:
-        raise StudyError(f"{path.name}: {_one_sentence(error)}") from None
-    if profile.profile != path.stem:
-        raise StudyError(f"{path.name}: profile is {profile.profile!r} but must be the file's name, {path.stem!r}.")
-    return profile
-
-
-def _one_sentence(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return f"keys must be text ({error})."
-    # A mistyped key also leaves a required one missing: name the mistyped one.
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "profile"
-    if first["type"] == "extra_forbidden":
-        *parents, unknown = first["loc"]
-        known = _known_keys(parents)
-        near = difflib.get_close_matches(str(unknown), known, n=1)
-        return f"{key} is not a known key" + (
-            f"; did you mean {near[0]}?" if near else f"; the keys there are {', '.join(known)}."
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return f"{key}: {message}{got}."
-
-
-def _known_keys(parents) -> list[str]:
-    section = Profile
-    for part in parents:
-        if isinstance(part, int):
-            continue
-        annotation = section.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
-        if section is None:
-            return []
-    return list(section.model_fields)
-
-
-def check(name: str, dataset: str = "", data: str | Path = "") -> Profile:
-    """The profile, if it is valid and has this data set (or none is named), its weights file and data; else StudyError.
-
-    `data`: the folder of the original data, looked into if it is given and the profile needs it.
-    """
-    profile = load_profile(name)
-    if dataset and dataset not in profile.datasets:
-        raise StudyError(
-            f"Profile {profile.profile} has no data set {dataset!r}; it has {', '.join(profile.datasets)}."
-        )
-    _ = profile.model.weights_file  # raises where it is missing
-    if data and profile.source == "original":
-        missing = [d for d in ([dataset] if dataset else profile.datasets) if not (ROOT / data / d).is_dir()]
-        if missing:
-            raise StudyError(
-                f"Profile {profile.profile} needs {', '.join(missing)} under {(ROOT / data).resolve()}, and there is "
-                f"no such folder: run ./reproduce data {' '.join(missing)}, or say with --data where they are."
-            )
-    return profile
-
-
-if __name__ == "__main__":
-    try:
-        check(*sys.argv[1:])
-    except StudyError as error:
-        sys.exit(f"reproduce: {error}")
+        end = f" up to {layer}" if layer != about["maps"][0] else ""
+        return f"{about['title'].format(width=self.model.width)}{end}, {weights}"
