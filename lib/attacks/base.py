@@ -165,7 +165,7 @@ class Attack:
         hidden = {"name", "norm", "leave", "batch_size", "state"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
-    def refinement(self):
+    def nudged(self):
         """An attack of a step or two that goes on from an image which fell at a larger budget; None for none.
 
         Its successes count as the attack's, so it must know no more of the model than the attack does.

@@ -86,7 +86,7 @@ class GradientAttack(Attack):
     def numbers(self):
         return {"step": np.float32(self.path_length / self.steps), "decay": np.float32(self.decay)}
 
-    def refinement(self):
+    def nudged(self):
         return long_step(self) if self.steps > 1 else None
 
     def begin(self, problem, x, seed):
