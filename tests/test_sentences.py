@@ -99,37 +99,6 @@ def test_readable_tables_name_attacks_as_the_figures_do():
     assert table.iloc[0].tolist() == ["MI-FGSM", "0.123", "1"]
 
 
-def test_checks_are_counted_by_kind_so_that_many_that_pass_hide_none():
-    rows = [("d", v, s, "transfer", True, 0.0, 60) for v in ("baseline", "attention") for s in range(3)]
-    rows += [("d", "baseline", s, "other loss", s == 2, 0.05 * (s == 1) + 0.01, 60) for s in range(3)]
-    checks = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "check", "passed", "value", "n"])
-    said = sentences.by_kind(checks)
-    assert said.startswith("7 of 9 checks of the evaluation pass; ")
-    assert said.endswith("other loss (d) in 2 of 3, at most 6.0% of 60 images")
-    assert sentences.by_kind(checks[checks["passed"]]) == "7 of 7 checks of the evaluation pass"
-
-
-def test_maps_that_randomising_leaves_as_they_are_are_named():
-    rows = [("d", "attention", seed, "attention", "backbone, bottom", 10, mean) for seed, mean in ((0, 0.1), (1, 0.7))]
-    rows += [
-        ("d", "baseline", 0, "gradcam", "backbone, bottom", 9, -0.02),
-        ("d", "baseline", 0, "gradcam", "logits", 9, 1),
-    ]
-    sanity = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "map", "against", "n", "mean"])
-    said = sentences.sound(sanity.assign(ci_low=sanity["mean"] - 0.1, ci_high=sanity["mean"] + 0.1), "phantom data")
-    assert said.endswith("d, attention's own map in 1 of 2 training run(s) (n = 10 images each).")
-    assert "phantom data" in said
-    none = sanity[sanity["mean"] < 0.5].assign(ci_low=0.0, ci_high=0.0)
-    assert "d, no map (n = 9 to 10 images)" in sentences.sound(none, "phantom data")
-    assert sentences.sound(sanity.iloc[:0].assign(ci_low=0.0, ci_high=0.0), "phantom data") == ""
-
-
-def test_what_the_branch_passes_on_is_gamma_times_the_mean_of_its_maps():
-    clean = pd.DataFrame({"variant": ["baseline", "attention", "attention"], "gamma": [None, 0.049, 0.098]})
-    assert sentences.gains(clean, 16) == "1.6%, 3.2%"
-    assert sentences.gains(clean.assign(gamma=[None, 0.049, -0.1]), 16) == ""
-
-
 def test_when_gamma_fell_is_said():
     run = pd.DataFrame({"variant": "attention", "epoch": [1, 2, 3, 4], "gamma": [0.016, 0.0005, -0.002, -0.0021]})
     assert sentences.gamma_in_training(run) == (

@@ -8,6 +8,7 @@ import nbformat
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.evaluation.claims import PAPER_GAIN, estimate, stem
 from lib.profile import Profile, load_profile
+from lib.report.sentences import gains
 from lib.report.tables import written
 from tools.run_notebook import run_notebook
 
@@ -24,7 +25,7 @@ def parts() -> dict[str, str]:
     tables, repeated = (written(PUBLISHED / name / "tables") for name in (PROFILE, REPEAT))
     first, more = ({row["claim"]: row for row in found["claims"].to_dict("records")} for found in (tables, repeated))
     network = repeated["clean_accuracy"].query("variant in ('baseline', 'attention')")
-    gains = network["gamma"].dropna() * load_profile(PROFILE).model.attention_maps / 49  # of a map of 7 x 7
+    gain = 100 * gains(network["gamma"].dropna(), load_profile(PROFILE).model)
     points = repeated["why_attribution"].set_index("against").loc["baseline"]
     relative, runs = more["C1"], int(points["seeds"])
     low, high = relative["ci_low"], relative["ci_high"]
@@ -38,7 +39,7 @@ def parts() -> dict[str, str]:
         "clean": more["C3"],
         "paper": PAPER_GAIN,
         "runs": runs,
-        "gain": f"{100 * gains.min():.1f} to {100 * gains.max():.1f}",
+        "gain": f"{gain.min():.1f} to {gain.max():.1f}",
         "accuracy": f"{100 * network['accuracy'].min():.0f} to {100 * network['accuracy'].max():.0f}",
         "constant": f"{100 * network['majority'].iloc[0]:.0f}",
         "claims": [_row(row, more, runs, int(tables["why_attribution"]["seeds"].max())) for row in first.values()],

@@ -77,17 +77,14 @@ class Inactive(NamedTuple):
         return f"{self.off} of {self.runs} runs"
 
 
-def inactive_attention(clean_accuracy: pd.DataFrame, feature_layer: str = "") -> dict[str, Inactive]:
+def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, Inactive]:
     """For data sets on which gamma is at or below 0 in kept attention models: in how many.
 
     The block multiplies a feature map that is never negative by gamma, and a ReLU follows: once gamma is at
     or below 0 the branch gives zeros and gets no gradient, so it stays off, and what is left of the variant
     is max-pooling and dropout. Where it is off in every run no claim about attention is judged; single runs that end so
-    stay in, as what training led to. Not so where the block reads a map that can be negative, before the backbone's
-    last ReLU (`feature_layer` conv5_block3_add): gamma shuts nothing off there.
+    stay in, as what training led to. (Where a map can be negative, gamma shuts nothing off: see `Model.gated`.)
     """
-    if feature_layer == "conv5_block3_add":
-        return {}
     attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
     off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
     return {name: Inactive(row["sum"], row["size"]) for name, row in off.iterrows() if row["sum"]}

@@ -90,6 +90,11 @@ class Model(Section):
         return self
 
     @property
+    def gated(self) -> bool:
+        """Whether gamma at or below 0 shuts the attention branch off: the block reads a map that is never negative."""
+        return self.feature_layer not in BACKBONES[self.backbone].get("signed", [])
+
+    @property
     def weights_file(self) -> Path | None:
         """The file on this machine that training starts from; None without weights, or where Keras downloads its own.
 

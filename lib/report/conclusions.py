@@ -10,6 +10,7 @@ from lib.evaluation.claims import PAIR
 from lib.evaluation.comparison import under
 from lib.evaluation.statistics import holm, paired_difference
 from lib.report import summary
+from lib.report.sentences import say
 from lib.report.summary import MEASURES, paired, typical
 
 NOTHING = "no difference"
@@ -81,18 +82,8 @@ def concluded(row, off: str | None = None, label: str = "") -> str:
     With one training run, "higher" or "lower in this pair of networks": two runs of one network may differ as
     much. "Not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
     """
-    data = f" ({label})" if label else ""
     several = row["seeds"] > 1
-    runs = f"{row['seeds']} training runs ({single_runs(row)})" if several else "one training run"
-    one = f"{PAIR}, which another training run may not repeat"
-    words = ("raises robust accuracy", "lowers robust accuracy") if several else (f"higher {one}", f"lower {one}")
-    verdict = summary.direction(row, 0, *words)
-    if off:
-        verdict += f"; not to be attributed to attention, whose branch is off in {off}"
-    return (
-        f"{row['dataset']}{data}, attention minus {row['against']} ({row['isolates']}): {row['difference']:+.1f} "
-        f"points ({row['ci_low']:.1f} to {row['ci_high']:.1f}), n = {row['n']}, {runs}: {verdict}."
-    )
+    return say("concluded", row=row, label=label, runs=single_runs(row), several=several, off=off)
 
 
 def findings(attributed: pd.DataFrame, ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> pd.DataFrame:

@@ -92,8 +92,7 @@ class Study:
 
     def inactive(self) -> dict:
         """This data set, if the attention branch of this training run is off, see `claims.inactive_attention`."""
-        kept = self.histories().query("kept")
-        return inactive_attention(kept, self.profile.model.feature_layer)
+        return inactive_attention(self.histories().query("kept")) if self.profile.model.gated else {}
 
     def pipeline_figure(self) -> Path:
         """Path of figure 1: the run's own for x-rays, which go through the pipeline, and another data set's by name."""
