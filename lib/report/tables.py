@@ -1,5 +1,6 @@
 """The tidy tables of a run, computed from per-image outcomes, and their files (.csv, .md, .tex)."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -297,62 +298,33 @@ def latex(table: pd.DataFrame, title: str, name: str) -> str:
 
     The columns of an interval end in `low` and `high` and follow that of their value. Sentences break their lines.
     """
-    table, values = table.copy(), []
+    table = table.copy()
     for low in [column for column in table if column.endswith("low")]:
         place = table.columns.get_loc(low)
         value, high = table.columns[place - 1], table.columns[place + 1]
-        known = table[low] != "-"
-        table[value] = table[value].where(~known, table[value] + " (" + table[low] + " to " + table[high] + ")")
+        both = table[value] + " (" + table[low] + " to " + table[high] + ")"
+        table[value] = table[value].where(table[low] == "-", both)
         table = table.drop(columns=[low, high])
-        values.append(value)
     longest = {column: table[column].str.len().max() for column in table}
-    long = len(table) > 30 or table.map(len).to_numpy().sum() > 2500
-    share = {column: length**0.5 for column, length in longest.items() if length > 20 and column not in values}
-    # In widths of the text of `article`: what the columns that do not break their lines take, and what the page has.
-    fixed = sum(max(n, len(column)) + 2 for column, n in longest.items() if column not in share) / CHARACTERS
-    turned = fixed + 0.15 * len(share) > (1 if long else 1.4)
-    room = SIDEWAYS if turned else 1
-    broken = max(room - fixed, 0.4) / room - 0.02 * len(share)
+    share = {column: length**0.5 for column, length in longest.items() if length > 30}
     widths = [
-        rf"p{{{broken * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
+        rf"p{{{0.5 * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
         for column in table
     ]
-    body = table.set_axis(table.columns.str.replace("_", " ").map(_latex), axis="columns").map(_latex).to_latex(
-        index=False, escape=False, caption=_latex(title), label=f"tab:{name}", position=None if long else "tb",
-        longtable=long, column_format="".join(widths),
+    long = len(table) > 30 or (bool(share) and table.map(len).to_numpy().sum() > 2500)
+    body = table.rename(columns=lambda column: column.replace("_", " ")).to_latex(
+        index=False, escape=True, caption=re.sub(r"([%&_#${}])", r"\\\1", title),
+        label=f"tab:{name}",
+        longtable=long, column_format="".join(widths), position=None if long else "tb",
     )  # fmt: skip
-    small = "\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
-    if long:
-        body = f"{{{small}{body}}}"
-        if turned:
-            body = f"\\begin{{landscape}}{body}\\end{{landscape}}"
-        return f"% needs \\usepackage{{booktabs,longtable,pdflscape}}\n{body}\n"
-    # A table wider than the text is shrunk to it; one that would be too small to read then stands sideways on its page.
-    body = body.replace("\\begin{tabular}", f"{small}{FIT}{{\\begin{{tabular}}", 1)
-    body = body.replace("\\end{tabular}", "\\end{tabular}}", 1)
-    if turned:
-        body = body.replace("{table}[tb]", "{sidewaystable}").replace("{table}", "{sidewaystable}")
-    return f"% needs \\usepackage{{booktabs,graphicx,rotating}}\n{body}"
+    body = body.translate(str.maketrans(SYMBOLS))
+    if long:  # over pages, turned
+        body = f"\\begin{{landscape}}\\tiny\\setlength{{\\tabcolsep}}{{3pt}}\n{body}\\end{{landscape}}\n"
+        return f"% needs \\usepackage{{booktabs,longtable,pdflscape}}\n{body}"
+    # A table wider than the text is shrunk to it.
+    body = body.replace("\\begin{tabular}", f"\\scriptsize\n{FIT}{{\\begin{{tabular}}", 1)
+    return f"% needs \\usepackage{{booktabs,graphicx}}\n{body.replace('end{tabular}', 'end{tabular}}', 1)}"
 
 
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
-CHARACTERS = 90  # of the script size on a line
-SIDEWAYS = 1.55  # the height of the text, in its widths
-
-_LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "%&_#${}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {
-        "<": "$<$",
-        ">": "$>$",
-        "ε": r"$\epsilon$",
-        "γ": r"$\gamma$",
-        "≤": r"$\le$",
-        "≥": r"$\ge$",
-        "→": r"$\to$",
-    }
-)
-
-
-def _latex(text: str) -> str:
-    return str(text).translate(_LATEX)
+SYMBOLS = {"ε": r"$\epsilon$", "γ": r"$\gamma$", "≤": r"$\le$", "≥": r"$\ge$", "→": r"$\to$"}
