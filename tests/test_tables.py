@@ -184,9 +184,8 @@ def test_latex_sets_the_tables(tmp_path):
     files = sorted(tmp_path.glob("*.tex"))
     assert len(files) > 5
     body = "\n".join(rf"\input{{{file}}}\clearpage" for file in files)
-    page = (
-        rf"\documentclass{{article}}\usepackage{{booktabs,longtable,graphicx,pdflscape}}\begin{{document}}{body}\end{{document}}"
-    )
+    packages = "booktabs,longtable,graphicx,pdflscape"
+    page = rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "all.tex").write_text(page)
     run = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all"],

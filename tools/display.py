@@ -1,8 +1,7 @@
 """What the terminal shows while the study runs: `python -m tools.display PROFILE [DATASET] -- snakemake ...`.
 
 Snakemake's own log goes to data/runs/<profile>/snakemake.log. What is done is read off the markers that its jobs leave,
-so the same display serves one machine and a cluster. A finished job counts by the seconds that it took in the
-published run, where there is one.
+so the same display serves one machine and a cluster.
 """
 
 import subprocess
@@ -21,14 +20,8 @@ from lib.evaluation.claims import estimate, stem
 from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
 
-STAGES = {
-    "prepare": "images",
-    "train": "02_training",
-    "attack": "03_attacks",
-    "gradcam": "04_gradcam",
-    "why": "05_why",
-}
-WEIGHTS = {
+# Seconds of a job by stage, in the order of the graph, where no published run says how long they take.
+SECONDS = {
     "prepare": 20,
     "variant": 90,
     "train": 15,
@@ -40,25 +33,23 @@ WEIGHTS = {
 }
 
 
-def jobs(profile: Profile, datasets: list[str]) -> dict[str, list[tuple[str, Path]]]:
-    """By data set ("all" for the end of the study) its jobs: stage, and the marker of a finished one."""
-    runs = ROOT / "data" / "runs" / profile.profile
-    found = {}
+def jobs(profile: Profile, datasets: list[str]) -> dict[Path, tuple[str, str]]:
+    """The marker that each job leaves when it is done, with its data set ("" for the study's end) and stage."""
+    runs, found = ROOT / "data" / "runs" / profile.profile, {}
     for dataset in datasets:
-        found[dataset] = []
         for seed in profile.seeds:
-            place = runs / dataset / f"seed{seed}"
-            found[dataset] += [("variant", place / name / "variant.done") for name in profile.variants_of(seed)]
-            if profile.whole_variants_of(seed):
-                found[dataset] += [(stage, place / f"{stage}.done") for stage in STAGES]
-    return found | {"all": [(stage, runs / f"{stage}.done") for stage in ("results", "report")]}
+            place, whole = runs / dataset / f"seed{seed}", bool(profile.whole_variants_of(seed))
+            found |= {place / name / "variant.done": (dataset, "variant") for name in profile.variants_of(seed)}
+            stages = ("prepare", "train", "attack", "gradcam", "why") * whole
+            found |= {place / f"{stage}.done": (dataset, stage) for stage in stages}
+    return found | {runs / f"{stage}.done": ("", stage) for stage in ("results", "report")}
 
 
-def weights(profile: Profile) -> dict[str, float]:
+def seconds(profile: Profile) -> dict[str, float]:
     """Seconds of a job by stage: the mean of the published run, or what such jobs take of one another's time."""
     path = PUBLISHED / profile.profile / "tables" / "timings.csv"
     seen = pd.read_csv(path).groupby("stage")["seconds"].mean().to_dict() if path.is_file() else {}
-    return WEIGHTS | {stage: seconds for stage, seconds in seen.items() if stage in WEIGHTS}
+    return {stage: seen.get(stage, default) for stage, default in SECONDS.items()}
 
 
 def result(profile: Profile, dataset: str, marker: Path) -> str:
@@ -76,18 +67,18 @@ def result(profile: Profile, dataset: str, marker: Path) -> str:
 
 def answer(profile: Profile) -> Table:
     """The claims of the run with their verdicts, beside those that the repository publishes."""
-    out = ROOT / "figures" / profile.profile / "tables" / "claims.csv"
-    published = PUBLISHED / profile.profile / "tables" / "claims.csv"
-    theirs = {}
-    if published.is_file():
-        table = pd.read_csv(published)
-        theirs = dict(zip(zip(table["claim"], table["dataset"], strict=True), table["verdict"].map(stem), strict=True))
-    shown = Table("claim", "data set", "here (95 % interval)", "verdict", "published", title=f"Claims, {profile.label}")
-    for _, row in pd.read_csv(out).iterrows():
-        here = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
+    keys, path = ["claim", "dataset"], Path(profile.profile) / "tables" / "claims.csv"
+    here, theirs = pd.read_csv(ROOT / "figures" / path), pd.DataFrame(columns=[*keys, "verdict"])
+    if (PUBLISHED / path).is_file():
+        theirs = pd.read_csv(PUBLISHED / path)[[*keys, "verdict"]]
+    head = ("claim", "data set", "here (95 % interval)", "verdict", "published")
+    shown = Table(*head, title=f"Claims, {profile.label}")
+    for _, row in (
+        here.merge(theirs, "left", keys, suffixes=("", "_published")).fillna({"verdict_published": "-"}).iterrows()
+    ):
+        said = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
         name = DATASETS[row["dataset"]].short if row["dataset"] in DATASETS else row["dataset"]
-        verdict = theirs.get((row["claim"], row["dataset"]), "-")
-        shown.add_row(row["claim"], name, here, stem(row["verdict"]), verdict)
+        shown.add_row(row["claim"], name, said, stem(row["verdict"]), stem(row["verdict_published"]))
     return shown
 
 
@@ -114,92 +105,61 @@ def _words(log: Path) -> list[str]:
 def _slurm_logs(log: Path, runs: Path, since: float) -> list[Path]:
     """The logs that Snakemake's Slurm plugin has Slurm write of a job: rule_<stage>/<wildcards>/<number>.log."""
     wildcards = {part.removeprefix("seed") for part in log.parent.relative_to(runs).parts}
-    place = ROOT / ".snakemake" / "slurm_logs" / f"rule_{log.stem}"
-    found = [path for path in place.rglob("*.log") if wildcards <= set(path.parent.name.split("_"))]
-    return sorted((path for path in found if path.stat().st_mtime >= since), key=lambda path: path.stat().st_mtime)
+    found = (ROOT / ".snakemake" / "slurm_logs" / f"rule_{log.stem}").rglob("*.log")
+    mine = [path for path in found if wildcards <= set(path.parent.name.split("_")) and path.stat().st_mtime >= since]
+    return sorted(mine, key=lambda path: path.stat().st_mtime)
 
 
 def show(profile: Profile, datasets: list[str], command: list[str], console: Console) -> int:
-    """Run Snakemake under the display, and return its exit status."""
-    runs, todo, seconds = ROOT / "data" / "runs" / profile.profile, jobs(profile, datasets), weights(profile)
+    """Run Snakemake under the display, and return its exit status: a line for each network, and the time left."""
+    runs, todo, cost = ROOT / "data" / "runs" / profile.profile, jobs(profile, datasets), seconds(profile)
     runs.mkdir(parents=True, exist_ok=True)
-    done = {marker for group in todo.values() for _, marker in group if marker.exists()}
-    begin, told = time.time(), 0.0
-    columns = (
-        TextColumn("{task.description:24}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[stage]}"),
-    )
-    with (
-        open(runs / "snakemake.log", "w") as log,
-        Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bars,
-    ):
+    cost, begin, told = {marker: cost[stage] for marker, (_, stage) in todo.items()}, time.time(), 0.0
+    done = {marker for marker in todo if marker.exists()}
+    before, total = sum(cost[marker] for marker in done), sum(cost.values())
+    bar = Progress(BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
+                   disable=not console.is_terminal)  # fmt: skip
+    with open(runs / "snakemake.log", "w") as log, bar:
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
-        rows = {
-            name: bars.add_task(
-                DATASETS[name].short if name in DATASETS else "results, report",
-                total=sum(seconds[stage] for stage, _ in group),
-                stage="",
-            )
-            for name, group in todo.items()
-        }
-        total, before = sum(map(sum, ([seconds[s] for s, _ in g] for g in todo.values()))), None
-        while True:
+        task, ended = bar.add_task("", total=total), False
+        while not ended:
             ended = process.poll() is not None
-            for name, group in todo.items():
-                for stage, marker in group:
-                    if marker not in done and marker.exists() and marker.stat().st_mtime >= begin - 1:
-                        done.add(marker)
-                        if stage == "variant":
-                            bars.console.print(result(profile, name, marker))
-                ready = sum(seconds[stage] for stage, marker in group if marker in done)
-                bars.update(
-                    rows[name],
-                    completed=ready,
-                    stage=f"{sum(m in done for _, m in group)} of {len(group)} jobs",
-                )
-            finished = sum(seconds[s] for g in todo.values() for s, m in g if m in done)
-            before = finished if before is None else before
-            if finished > before and time.time() - told > (1 if console.is_terminal else 60):
-                left = (time.time() - begin) * (total - finished) / (finished - before)
-                told = time.time()
-                words = f"{finished / total:.0%} done, about {max(1, round(left / 60))} min left"
-                if console.is_terminal:
-                    bars.update(rows["all"], stage=words)
-                else:
+            new = [m for m in todo if m not in done and m.exists() and m.stat().st_mtime >= begin - 1]
+            done.update(new)
+            for marker in new:
+                if todo[marker][1] == "variant":
+                    bar.console.print(result(profile, todo[marker][0], marker))
+            ready = sum(cost[marker] for marker in done)
+            if ready > before and time.time() - told > (1 if console.is_terminal else 60):
+                told, left = time.time(), (time.time() - begin) * (total - ready) / (ready - before)
+                words = f"{ready / total:.0%} done, about {max(1, round(left / 60))} min left"
+                bar.update(task, completed=ready, description=f"{len(done)} of {len(todo)} jobs, {words}")
+                if not console.is_terminal:
                     console.print(words)
-            if ended:
-                break
-            time.sleep(0.5)
+            time.sleep(0 if ended else 0.5)
     return process.returncode
 
 
 def main() -> int:
-    split = sys.argv.index("--")
-    name, *datasets = sys.argv[1:split]
-    profile, console, begin = (
-        load_profile(name),
-        Console(highlight=False, soft_wrap=not sys.stdout.isatty()),
-        time.time(),
-    )
-    runs = ROOT / "data" / "runs" / profile.profile
+    split, begin = sys.argv.index("--"), time.time()
+    profile, datasets = load_profile(sys.argv[1]), sys.argv[2:split]
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    runs, figures = Path("data", "runs", profile.profile), f"figures/{profile.profile}"
     try:
         status = show(profile, datasets or profile.datasets, sys.argv[split + 1 :], console)
     except KeyboardInterrupt:  # Snakemake has had it too, and ends its jobs
         console.print("Stopped. What is finished is kept: the next call goes on from there.")
         return 130
     if status:
-        said = failures(runs, begin) or (runs / "snakemake.log").read_text(errors="replace").splitlines()[-5:]
+        log = runs / "snakemake.log"
+        said = failures(ROOT / runs, begin) or (ROOT / log).read_text(errors="replace").splitlines()[-5:]
+        said.append(f"The study is not finished. Mend what is named and call again: what is done is kept. ({log})")
         console.print("\n".join(said), markup=False)
-        log = (runs / "snakemake.log").relative_to(ROOT)
-        console.print(f"The study is not finished. Mend what is named and call again: what is done is kept. ({log})")
         return status
     console.print(answer(profile))
-    figures = f"figures/{profile.profile}"
-    compared = (ROOT / figures / "compared.md").read_text().splitlines()
-    console.print("\n".join(line.removeprefix("- ") for line in compared if line.startswith("- ")), markup=False)
-    console.print(f"Report: {figures}/report.html   Compared: {figures}/compared.md   Next: notebooks/00_explore.ipynb")
+    compared = [line[2:] for line in (ROOT / figures / "compared.md").read_text().splitlines() if line.startswith("- ")]
+    ways = f"Report: {figures}/report.html   Compared: {figures}/compared.md   Next: notebooks/00_explore.ipynb"
+    console.print("\n".join([*compared, ways]), markup=False)
     return 0
 
 
