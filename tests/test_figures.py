@@ -12,7 +12,7 @@ from skimage.color import rgb2lab
 
 from lib import PUBLISHED
 from lib.evaluation.comparison import under
-from lib.profile import load_profile
+from lib.profile import Attack, load_profile
 from lib.report import charts, curves, figures
 
 TITLES = {"ham10000": "HAM10000", "chestxray14": "ChestX-ray14", "eyepacs": "EyePACS"}
@@ -220,3 +220,13 @@ def test_an_interval_that_ends_short_of_its_estimate_has_no_whisker_on_that_side
         figures.whiskers([1.0, 0.5, np.nan], [1.1, 0.25, np.nan], [1.5, 0.75, np.nan]),
         [[0, 0.25, np.nan], [0.5, 0.25, np.nan]],
     )
+
+
+def test_an_attack_cut_short_is_named_with_the_published_numbers():
+    attack = Attack(attack="autoattack", parameters={"steps": 12, "target_classes": 2})
+    assert curves.attack_in_full(attack) == "AutoAttack (12 of 100 steps, 2 of at most 9 target classes)"
+    assert curves.attack_in_full(attack, 7) == "AutoAttack (12 of 100 steps, 2 of 6 target classes)"
+    assert curves.attack_in_full(attack, 2) == "AutoAttack (12 of 100 steps, every wrong class as target)"
+    assert curves.attack_in_full(Attack(attack="fgsm"), 2) == "FGSM"
+    targeted = Attack(attack="apgd_t", parameters={"target_classes": 3})
+    assert curves.attack_in_full(targeted, 7) == "APGD (targeted) (3 target classes)"

@@ -25,55 +25,60 @@ ATTACK_TITLES = {
     "autoattack": "AutoAttack",
 }
 NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
-BUDGETS = {
-    "linf": "$\\epsilon$, change of a pixel\n(gray levels, 1/255)",
-    "l2": "$\\epsilon$, length of change\n(gray levels, 1/255)",
-}
 # For a value above the panel; a triangle would be a variant's marker.
 ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
 
 
-def attack_in_full(attack: Attack) -> str:
+def attack_in_full(attack: Attack, classes: int | None = None) -> str:
     """An attack's name with the numbers that the profile gives it, such as `PGD (20 steps)`; of an AutoAttack that is
-    cut short also the published ones.
+    cut short also the published ones. `classes`: of the data, where they are of one set.
     """
     published = AutoAttack() if attack.attack == "autoattack" else None
 
     def said(name, value):
-        whole = getattr(published, name, None)
-        most = "at most " if name == "target_classes" else ""  # as many as there are wrong classes
-        return f"{value}{f' of {most}{whole}' if whole else ''} {name.replace('_', ' ')}"
+        whole, words = getattr(published, name, None), name.replace("_", " ")
+        if name != "target_classes" or whole is None:
+            return f"{value} of {whole} {words}" if whole else f"{value} {words}"
+        if classes is None:  # as many as there are wrong classes
+            return f"{value} of at most {whole} {words}"
+        value, whole = min(value, classes - 1), min(whole, classes - 1)
+        return f"{value} of {whole} {words}" if value < whole else "every wrong class as target"
 
     numbers = ", ".join(said(name, value) for name, value in attack.parameters.items())
     return ATTACK_TITLES.get(attack.attack, attack.attack) + (f" ({numbers})" if numbers else "")
 
 
-def robust_curves(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "autoattack") -> Figure:
     """Robust accuracy against epsilon with 95 % bands, a panel per attack; several data sets, a row for each.
 
-    `table` as from `lib.report.tables.over_seeds` or, to draw every training run, `robust_accuracy`.
+    `table` as from `lib.report.tables.over_seeds` or, to draw every training run, `robust_accuracy`. Of one data set
+    with more than four attacks, the panel of `large` is the largest.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     keys = ["attack", "norm", "through"]
     attacks = list(dict.fromkeys(zip(*(table[key] for key in keys), strict=True)))
     panels = [(dataset, *attack) for dataset in datasets for attack in attacks]
-    columns = len(attacks) if len(datasets) > 1 else -(-len(attacks) // -(-len(attacks) // 4))
-    figure, axes = _grid(panels, columns, min(max(WIDTH * columns / 4, 3.2), WIDTH))
+    grid = len(datasets) > 1 or len(panels) <= 4
+    if not grid:
+        panels.sort(key=lambda panel: panel[1:] != (large, "linf", "logits"))
+    figure, axes, first = _grid(panels, len(attacks)) if grid else _one_large(panels)
     for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         here = table[(table[["dataset", *keys]] == list(panel)).all(axis="columns")]
         dataset, attack, norm, through = panel
         runs = ["variant", "seed"] if "seed" in here else ["variant"]
         for (variant, *_), run in here.groupby(runs, sort=False):
             _curve(ax, run, variant)
-        if place < columns or len(datasets) == 1:
+        if place < len(attacks):
             name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
-        if place % columns == 0:
-            ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy")
+        if ax in first:
+            ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy" if grid or place == 0 else "")
         _corner(ax, count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    return _with_legend(figure, axes, inside=len(panels) > 2)  # few panels are narrow, and no corner is free
+    words = "change of a pixel in $L_\\infty$, length of the whole change in $L_2$"
+    figure.supxlabel(rf"$\epsilon$ in gray levels (1/255): {words}", fontsize=8)
+    return _with_legend(figure, axes, inside=len(panels) == 1)
 
 
 def relative_change(table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack) -> Figure:
@@ -216,18 +221,27 @@ def _limit(axes, top):
     return beyond
 
 
-def _grid(panels, columns, width):
-    """A figure with these panels (their third entry is the norm); axes that are left over are gone."""
+def _grid(panels, columns):
+    """A figure with these panels in rows, its axes, and those at the left."""
     rows = -(-len(panels) // columns)
-    size = (width, 1.75 * rows + 0.4)
+    size = (min(max(WIDTH * columns / 4, 3.2), WIDTH), 1.75 * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    norms = [panel[2] for panel in panels]
-    for ax, norm, below in zip(axes.flat, norms, norms[columns:] + [None] * columns, strict=False):
-        if norm != below:
-            ax.set_xlabel(BUDGETS[norm])
-    return figure, list(axes.flat[: len(panels)])
+    return figure, list(axes.flat), list(axes[:, 0])
+
+
+def _one_large(panels):
+    """The same with the first panel as large as four of the others."""
+    columns = 5
+    cells = [(row, column) for row in range(9) for column in range(columns) if row > 1 or column > 1][: len(panels) - 1]
+    rows = max(2, cells[-1][0] + 1)
+    figure = plt.figure(figsize=(WIDTH, 1.5 * rows + 0.4))
+    grid = figure.add_gridspec(rows, columns)
+    axes = [figure.add_subplot(grid[:2, :2])]
+    axes += [figure.add_subplot(grid[cell], sharey=axes[0]) for cell in cells]
+    for ax, (_, column) in zip(axes[1:], cells, strict=True):
+        if column:
+            ax.tick_params(labelleft=False)
+    return figure, axes, [axes[0], *(ax for ax, cell in zip(axes[1:], cells, strict=True) if cell[1] == 0)]
 
 
 def _with_legend(figure, axes, inside=True):
@@ -243,7 +257,7 @@ def _with_legend(figure, axes, inside=True):
 
 
 def _corner(ax, words):
-    ax.text(0.03, 0.03, words, transform=ax.transAxes, fontsize=7, ha="left", va="bottom")
+    ax.text(0.97, 0.95, words, transform=ax.transAxes, fontsize=7, ha="right", va="top")
 
 
 def _curve(ax, run, variant):
@@ -265,6 +279,10 @@ def _budget_axis(ax, epsilons, clean):
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks([clean, *ticks], ["0", *(f"{t:g}" for t in ticks)])
+    # Two strokes through the axis: between 0 and the smallest budget there is no scale.
+    break_at = (clean * smallest) ** 0.5
+    ax.plot([break_at, 1.15 * break_at], [0, 0], "|", transform=ax.get_xaxis_transform(), color="0.2", markersize=6,
+            clip_on=False, zorder=4)  # fmt: skip
 
 
 def _equal_steps(ax, epsilons):
