@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ def draw_views(views: dict[str, View], classes: tuple[str, ...], label: str) -> 
     `classes`: their short names in label order; `label`: what data and model it shows, written below.
     """
     figure = plt.figure(figsize=(WIDTH + 0.6, 4.3), layout="none")
-    halves = figure.add_gridspec(1, len(views), left=0.01, right=0.99, top=0.955, bottom=0.05, wspace=0.08)
+    halves = figure.add_gridspec(1, len(views), left=0.01, right=0.99, top=0.955, bottom=0.08, wspace=0.08)
     for half, (variant, view) in zip(halves, views.items(), strict=True):
         grid = half.subgridspec(3, 3, wspace=0.06, hspace=0.17)
         clean, attacked = view.clean.pixels, view.attacked.pixels
@@ -47,7 +48,7 @@ def draw_views(views: dict[str, View], classes: tuple[str, ...], label: str) -> 
                     color="0.35")  # fmt: skip
             ax.axis("off")
         _bars(figure.add_subplot(grid[1:, 2]), view, classes, COLOURS[variant])
-    figure.text(0.01, 0.005, label, ha="left", va="bottom", fontsize=7, color="0.35")
+    figure.text(0.01, 0.005, _wrapped(label, figure), ha="left", va="bottom", fontsize=7, color="0.35")
     return figure
 
 
@@ -100,8 +101,13 @@ def draw_falls(smallest: dict[str, float], curves: pd.DataFrame, goal: str, labe
     probability.set(xlabel="epsilon (gray levels)", ylabel=f"probability of\n{goal}")
     probability.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     probability.legend(frameon=False, loc="best")
-    figure.supxlabel(label, x=0.01, ha="left", fontsize=7, color="0.35")
+    figure.supxlabel(_wrapped(label, figure), x=0.01, ha="left", fontsize=7, color="0.35")
     return figure
+
+
+def _wrapped(label, figure):
+    """The label in lines of 7 points that are no wider than the figure."""
+    return textwrap.fill(label, int(18 * figure.get_figwidth()))
 
 
 def png(figure: Figure, dpi: int = 130) -> str:
