@@ -26,6 +26,7 @@ GPUS = int(config.get("gpus", 0))  # of each job that trains or attacks
 
 DATA = str(config.get("data", "data/raw"))  # relative to this folder, like everything here
 RUNS = f"data/runs/{PROFILE.profile}"
+HERE = f"{RUNS}/{{dataset}}/seed{{seed}}"
 NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
 
 
@@ -99,7 +100,7 @@ rule prepare:
         profile_files(NAME),
         sources("notebooks/01_preprocessing.ipynb"),
     output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.done"),
+        touch(f"{HERE}/prepare.done"),
     params:
         **stage("01_preprocessing"),
         files=lambda wildcards: raw_files(wildcards.dataset),
@@ -108,9 +109,9 @@ rule prepare:
     resources:
         **needs("prepare"),
     benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.tsv"
+        f"{HERE}/prepare.tsv"
     log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/prepare.log",
+        f"{HERE}/prepare.log",
     shell:
         RUN
 
@@ -120,7 +121,7 @@ rule variant:
         prepared,
         sources("lib/study/__main__.py"),
     output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.done"),
+        touch(f"{HERE}/{{variant}}/variant.done"),
     params:
         profile=NAME,
         data=DATA,
@@ -129,97 +130,50 @@ rule variant:
     resources:
         **needs("variant", GPUS),
     benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.tsv"
+        f"{HERE}/{{variant}}/variant.tsv"
     log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/{{variant}}/variant.log",
+        f"{HERE}/{{variant}}/variant.log",
     shell:
         "TF_CPP_MIN_LOG_LEVEL=3 python -m lib.study {params.profile:q} {wildcards.dataset} {wildcards.seed} "
         "{wildcards.variant} {params.data:q} 2> {log:q} || (grep -v -e WARNING -e '^I0000' {log:q} | tail -n 12 >&2; exit 1)"
 
 
-rule train:
-    input:
-        finished_variants,
-        [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds],  # for their gamma
-        sources("notebooks/02_training.ipynb"),
-    output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/train.done"),
-    params:
-        **stage("02_training"),
-    threads: THREADS
-    resources:
-        **needs("train"),
-    benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/train.tsv"
-    log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/train.log",
-    shell:
-        RUN
+# The notebooks of one data set and seed: what each needs beside its variants, priority, and whether it wants a GPU.
+STAGES = {
+    "train": ("02_training", [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds], 0, 0),
+    "attack": ("03_attacks", [], 5, GPUS),  # the longest of them
+    "gradcam": ("04_gradcam", [], 0, GPUS),
+    "why": ("05_why", [f"{HERE}/attack.done"], 0, 0),
+}
+for name, (notebook, more, first, gpus) in STAGES.items():
 
-
-rule attack:
-    input:
-        finished_variants,
-        sources("notebooks/03_attacks.ipynb"),
-    output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/attack.done"),
-    params:
-        **stage("03_attacks"),
-    priority: 5  # the longest of the notebooks
-    threads: THREADS
-    resources:
-        **needs("attack", GPUS),
-    benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/attack.tsv"
-    log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/attack.log",
-    shell:
-        RUN
-
-
-rule gradcam:
-    input:
-        finished_variants,
-        sources("notebooks/04_gradcam.ipynb"),
-    output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.done"),
-    params:
-        **stage("04_gradcam"),
-    threads: THREADS
-    resources:
-        **needs("gradcam", GPUS),
-    benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.tsv"
-    log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/gradcam.log",
-    shell:
-        RUN
-
-
-rule why:
-    input:
-        finished_variants,
-        rules.attack.output,
-        sources("notebooks/05_why.ipynb"),
-    output:
-        touch(f"{RUNS}/{{dataset}}/seed{{seed}}/why.done"),
-    params:
-        **stage("05_why"),
-    threads: THREADS
-    resources:
-        **needs("why"),
-    benchmark:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/why.tsv"
-    log:
-        f"{RUNS}/{{dataset}}/seed{{seed}}/why.log",
-    shell:
-        RUN
+    rule:
+        name:
+            name
+        input:
+            finished_variants,
+            more,
+            sources(f"notebooks/{notebook}.ipynb"),
+        output:
+            touch(f"{HERE}/{name}.done"),
+        params:
+            **stage(notebook),
+        priority: first
+        threads: THREADS
+        resources:
+            **needs(name, gpus),
+        benchmark:
+            f"{HERE}/{name}.tsv"
+        log:
+            f"{HERE}/{name}.log",
+        shell:
+            RUN
 
 
 rule results:
     input:
-        expand(f"{RUNS}/{{dataset}}/seed{{seed}}/{{stage}}.done",
-               dataset=DATASETS, seed=WHOLE, stage=["train", "attack", "gradcam", "why"]),
+        expand(f"{HERE}/{{stage}}.done",
+               dataset=DATASETS, seed=WHOLE, stage=STAGES),
         [finished for dataset in DATASETS for seed in PROFILE.seeds for finished in trained(dataset, seed)],
         sources("notebooks/06_results.ipynb"),
     output:
