@@ -140,7 +140,7 @@ def without_folder_links(text: str, here: Path) -> str:
 
 
 def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook for readers: code folded, and words for its pictures, for those who do not see them.
+    """The notebook with words for its pictures, for those who do not see them.
 
     The words are the figure's caption, which is the paragraph in italics that follows, or else what the index says
     of it, or the heading above.
@@ -150,7 +150,6 @@ def described(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.*)", cell.source, re.MULTILINE) or [heading])[-1]
             continue
-        cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "hide-input"})
         if not any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
             continue
         saved = re.search(r'figures\.save\([^"]*"(\w+)"', cell.source)
