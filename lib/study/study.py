@@ -29,11 +29,12 @@ from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
 from lib.models.training import best_epoch, set_determinism, train
-from lib.profile import departures, load_profile, with_training
-from lib.study import explanations
+from lib.profile import load_profile, with_training
+from lib.study import explanations, gamma
+from lib.study.names import Named
 
 
-class Study:
+class Study(Named):
     """One data set and one seed of a profile.
 
     `profile` is a name (`quick`) or a path, `dataset` one of the profile's, `seed` one of its seeds, `data`
@@ -59,44 +60,9 @@ class Study:
         self._loaded = {}  # models and classifiers in memory, with their compiled gradients
         set_determinism(self.seed, self.profile.threads)
 
-    @property
-    def label(self) -> str:
-        """The data of this study as every output names it, such as `HAM10000 (phantom data)`."""
-        return f"{self.info.title} ({self.profile.label})"
-
-    @property
-    def short(self) -> str:
-        """The data set's name in figures."""
-        return self.info.named(phantom=self.profile.phantom is not None)
-
-    @property
-    def stamp(self) -> str:
-        """What stands on every figure: data, model and profile."""
-        return f"{self.profile.label}; {self.profile.backbone_title}; profile {self.profile.profile}"
-
-    @property
-    def about(self) -> str:
-        """What a notebook says once of the run that it shows: data, network, seed, departures from the paper."""
-        said = ", ".join(departures(self.profile)) or "nothing"
-        return f"{self.short}, training run of seed {self.seed}; {self.stamp}.\nNot as in the paper: {said}."
-
-    @property
-    def data_stamp(self) -> str:
-        """What stands on a figure of the data alone, which no network had a part in."""
-        return f"{self.profile.label}; profile {self.profile.profile}"
-
-    def figure(self, name: str) -> Path:
-        """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""
-        seed = "" if self.seed == self.profile.seeds[0] else f"_seed{self.seed}"
-        return self.figures / f"{name}_{self.dataset}{seed}"
-
     def inactive(self) -> dict:
         """This data set, if the attention branch of this training run is off, see `claims.inactive_attention`."""
         return inactive_attention(self.histories().query("kept")) if self.profile.model.gated else {}
-
-    def pipeline_figure(self) -> Path:
-        """Path of figure 1: the run's own for x-rays, which go through the pipeline, and another data set's by name."""
-        return self.figures / "fig1_xray_pipeline" if self.info.xray_contrast else self.figure("xray_pipeline")
 
     def provenance(self) -> dict:
         """Profile, data set, seed, data fingerprint and the file of starting weights, for whatever is written."""
@@ -239,25 +205,8 @@ class Study:
         return self.gather(read)
 
     def gamma(self) -> pd.DataFrame:
-        """Gamma after every training step of the attention networks of all seeds, also under the profile's `contrast`.
-
-        Columns dataset, variant, seed, setting, epoch, step, gamma. Trains what is not there yet.
-        """
-        contrast = self.profile.contrast
-        named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
-        settings = {"this run": {}} | ({named: contrast} if contrast else {})
-
-        def read(study, setting):
-            study.trained("attention")
-            return pd.read_csv(study.directory("attention") / "gamma.csv").assign(setting=setting)
-
-        tables = [
-            study.gather(lambda _, study=study, setting=setting: read(study, setting), ["attention"])
-            for setting, changes in settings.items()
-            for seed in self.profile.seeds
-            for study in [self.with_seed(seed).under(**changes)]
-        ]
-        return pd.concat(tables, ignore_index=True)
+        """Gamma after every training step, see `lib.study.gamma`."""
+        return gamma.by_step(self)
 
     def with_seed(self, seed: int) -> "Study":
         """This study with another seed; the data are the same."""
