@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lib import StudyError
 from lib.attacks import ATTACKS, Classifier, apply_patch, make_attack, make_patch
 from lib.attacks.base import checked_problem
-from lib.attacks.gradients import logits_model
+from lib.attacks.networks import logits_of
 
 SIZE, CLASSES = 12, 4
 GRADIENT_ATTACKS = ("fgsm", "bim", "mi_fgsm", "pgd")
@@ -387,8 +387,8 @@ def test_logits_are_reached_whatever_the_ending(ending, images):
 def test_unreachable_logits_are_refused():
     inputs = keras.Input((SIZE, SIZE, 3))
     model = keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(keras.layers.Flatten()(inputs)))
-    with pytest.raises(StudyError, match="name the layer before the softmax 'logits'"):
-        logits_model(model)
+    with pytest.raises(StudyError, match="2 separate sigmoids"):
+        logits_of(model)
 
 
 def test_softmax_hides_the_gradient_of_confident_images():
@@ -512,7 +512,7 @@ def test_unknown_names_and_numbers_are_refused(name, params, sentence):
         ({"images": np.full((2, SIZE, SIZE, 3), 256.0)}, r"pixels in \[0, 255\]"),
         ({"images": np.zeros((2, 5, 5, 3))}, "The model takes images of shape"),
         ({"labels": np.array([0, CLASSES])}, "classes 0 to 3"),
-        ({"labels": np.array([0.0, 1.0])}, "whole numbers"),
+        ({"labels": np.array([0.5, 1.0])}, "whole numbers, the classes of the images; found 0.5"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"index": [1, 1]}, "different whole numbers"),
         ({"start": np.zeros((1, SIZE, SIZE, 3))}, "start has shape"),

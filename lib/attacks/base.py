@@ -222,7 +222,9 @@ def checked_problem(classifier, images, labels, epsilon, targets=None, index=Non
     if images.ndim != 4 or any(e not in (None, s) for e, s in zip(expected, images.shape[1:], strict=True)):
         raise StudyError(f"The model takes images of shape (n, *{expected}); these have {images.shape}.")
     if n and not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 255):
-        raise StudyError("Images must be pixels in [0, 255], and some are not.")
+        raise StudyError("Images must be pixels in [0, 255], and some are not: give bounds for another range.")
+    if n and images.max() <= 1 and (images % 1).any():
+        raise StudyError("Images lie in [0, 1], not in [0, 255]: give bounds=(0, 1), or multiply them by 255.")
     labels = checked_classes(classifier, "labels", labels, n)
     targets = labels if targets is None else checked_classes(classifier, "targets", targets, n)
     epsilon = np.broadcast_to(np.asarray(epsilon, "float32"), (n,)).copy()
@@ -235,16 +237,30 @@ def checked_problem(classifier, images, labels, epsilon, targets=None, index=Non
 
 
 def checked_classes(classifier, name, values, n):
-    """Class numbers as int32 (n,). Raises StudyError if they are not classes of the model."""
+    """Class numbers as int32 (n,), from whole numbers of any type or one-hot rows.
+
+    Raises StudyError if they are not classes of the model.
+    """
     values = np.asarray(values)
-    if values.shape != (n,) or not np.issubdtype(values.dtype, np.integer):
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim == 2 and values.shape[1] == classifier.classes and _is_one_hot(values):
+        values = values.argmax(axis=1)
+    if values.shape != (n,):
         raise StudyError(f"{name} must be {n} whole numbers, one per image; they have shape {values.shape}.")
+    if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and not (values % 1 == 0).all()):
+        found = values.dtype if values.dtype.kind not in "f" else f"{values[values % 1 != 0][0]}"
+        raise StudyError(f"{name} must be whole numbers, the classes of the images; found {found}.")
     if n and not (values.min() >= 0 and values.max() < classifier.classes):
         raise StudyError(
             f"{name} must be classes 0 to {classifier.classes - 1} of the model; "
             f"they go from {values.min()} to {values.max()}."
         )
     return values.astype("int32")
+
+
+def _is_one_hot(rows):
+    return rows.dtype.kind in "biuf" and np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) == 1).all()
 
 
 def fallen(predicted, problem, targeted):

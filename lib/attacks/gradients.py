@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
+from lib.attacks.networks import logits_of
 
 SCORES = ("logits", "softmax")
 
@@ -60,17 +61,19 @@ class Classifier:
 
     Parameters
     ----------
-    model : a built Keras model, float32 pixels (n, H, W, C) in [0, 255] to n x classes. Its logits are the
-        output of the layer named `logits`; without one, the input of the last softmax.
+    model : a built Keras classifier of images (n, H, W, C); see `lib.attacks.networks.logits_of` for how its logits are
+        found. `notes` has a sentence for each thing that had to be done for them.
     through : "logits" (right) or "softmax": the attack then sees the probabilities, and the cross-entropy
         is Keras' on probabilities, clipped to [1e-7, 1 - 1e-7], whose gradient vanishes where the softmax
         saturates (Athalye et al. 2018, section 4, "vanishing gradients"). A worst case: on TensorFlow, Keras finds
         the logits behind probabilities where it can trace them, and then nothing vanishes.
+    bounds : the range of the pixels that the model takes. Attacks and all methods here work in [0, 255]; the model is
+        given the images in its own range.
 
     Raises StudyError for another `through`, another backend, or a model whose logits cannot be reached.
     """
 
-    def __init__(self, model, through="logits"):
+    def __init__(self, model, through="logits", bounds=(0, 255)):
         if through not in SCORES:
             raise StudyError(f"An attack goes through one of {', '.join(SCORES)}, not through {through!r}.")
         if keras.backend.backend() not in ("tensorflow", "jax"):
@@ -79,13 +82,15 @@ class Classifier:
             )
         self.model = model
         self.through = through
-        self.network = logits_model(model)
+        self.bounds = checked_bounds(bounds)
+        self.network, self.notes = logits_of(model)
         self.classes = self.network.output_shape[-1]
         self._compiled = {}
 
     def logits_of(self, x):
-        """Logits (n, classes) of a batch of tensors; for use inside a program."""
-        return self.network(x, training=False)
+        """Logits (n, classes) of a batch of tensors in [0, 255]; for use inside a program."""
+        low, high = self.bounds
+        return self.network(x if self.bounds == (0, 255) else x * ((high - low) / 255) + low, training=False)
 
     def scores_of(self, x):
         """What the attack sees of a batch of tensors: its logits or its probabilities, (n, classes)."""
@@ -106,7 +111,7 @@ class Classifier:
 
     def fingerprint(self):
         """16 bytes that change with the architecture or any weight."""
-        digest = hashlib.blake2b(self.network.to_json().encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{self.network.to_json()} {self.bounds}".encode(), digest_size=16)
         for weights in self.network.get_weights():
             digest.update(np.ascontiguousarray(weights))
         return digest.digest()
@@ -125,40 +130,20 @@ class Classifier:
         return self._compiled[key](*arrays)
 
 
-def as_classifier(model):
+def as_classifier(model, bounds=(0, 255)):
     """`model` itself if it is a Classifier, else a Classifier of it (through its logits)."""
-    return model if isinstance(model, Classifier) else Classifier(model)
+    return model if isinstance(model, Classifier) else Classifier(model, bounds=bounds)
 
 
-def logits_model(model):
-    """The part of a Keras model that gives logits (n, classes).
-
-    Takes the layer named `logits`, else what a final softmax layer is given, else a final Dense layer without
-    its softmax (its weights are copied). A final Dense layer without activation gives logits already.
-    Raises StudyError for any other ending.
-    """
+def checked_bounds(bounds) -> tuple[float, float]:
+    """The range of pixels as two numbers; raises StudyError if it is none."""
     try:
-        inputs, last = model.inputs, model.layers[-1]
-        if any(layer.name == "logits" for layer in model.layers):
-            return keras.Model(inputs, model.get_layer("logits").output)
-        activation = getattr(last, "activation", None)
-        if isinstance(last, keras.layers.Softmax) or (
-            isinstance(last, keras.layers.Activation) and activation is keras.activations.softmax
-        ):
-            return keras.Model(inputs, last.input)
-        if isinstance(last, keras.layers.Dense) and activation is keras.activations.linear:
-            return keras.Model(inputs, last.output)
-        if isinstance(last, keras.layers.Dense) and activation is keras.activations.softmax:
-            dense = keras.layers.Dense(last.units, use_bias=last.use_bias, name="logits")
-            network = keras.Model(inputs, dense(last.input))
-            dense.set_weights(last.get_weights())
-            return network
-    except (AttributeError, ValueError):
-        pass  # a subclassed or unbuilt model has no symbolic outputs: the sentence below says what to do
-    raise StudyError(
-        f"The logits of model {model.name!r} cannot be reached: build it as a functional or sequential model "
-        "and name the layer before the softmax 'logits'."
-    )
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise StudyError(f"bounds must be two numbers, the lower first, such as (0, 255) or (0, 1); got {bounds!r}.")
+    return low, high
 
 
 def _logits(classifier, images):

@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "attacked": ["directions", "outcomes", "outcomes_of_one", "run_variant", "trust_checks"],
         "robustness": ["robust_accuracy"],
+        "suite": ["benchmark"],
     },
 )

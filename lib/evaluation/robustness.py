@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib import StudyError
 from lib.attacks.base import POOL, checked_problem, fallen
-from lib.attacks.gradients import as_classifier
+from lib.attacks.gradients import as_classifier, checked_bounds
 
 
 def robust_accuracy(
@@ -27,14 +27,16 @@ def robust_accuracy(
     seed=0,
     exhaustive=None,
     progress=None,
+    bounds=(0, 255),
 ):
     """Outcome of an attack for every image and every budget, as a tidy table.
 
     Parameters
     ----------
     model : Keras model, or Classifier (which says whether attacks go through logits or softmax).
-    images : (n, H, W, C) in [0, 255].  labels : int (n,), the true classes.
-    attack : an attack of `lib.attacks`.  epsilons : budgets in pixel units, above 0.
+    images : (n, H, W, C) within `bounds`.  labels : the true classes, whole numbers (n,) or one-hot rows.
+    attack : an attack of `lib.attacks`.  epsilons : budgets above 0, in the unit of the images.
+    bounds : the range of the pixels that the model takes and the images have, as in Foolbox.
     targets : int (n,) or None: classes to be reached. An image has then fallen where the model says its target,
         and `correct` says that it has not; any wrong class will do when None.
     image_ids : n identities; "0" to "n-1" when None.  seed : of the attack's random starts.
@@ -55,11 +57,15 @@ def robust_accuracy(
     it fails the whole attack is run, so that each image costs about one attack that fails. At every budget the table
     thus speaks of the attack and what the search adds to it. An image that stands at the largest budget may have been
     missed there for want of a gradient, so attacks that follow one try it at every smaller budget too.
-    Raises StudyError for budgets that are not above 0, repeated ids, and whatever the attack refuses.
+    Raises StudyError for budgets that are not above 0, repeated ids, no images, a model whose outputs are not finite,
+    and whatever the attack refuses.
     """
-    classifier = as_classifier(model)
-    n = len(images)
-    grid, ids = checked_grid(epsilons), checked_ids(image_ids, n)
+    classifier, n = as_classifier(model, bounds), len(images)
+    images, unit = in_gray_levels(images, bounds)
+    given, ids = checked_grid(epsilons), checked_ids(image_ids, n)
+    grid = given * unit
+    if not n:
+        raise StudyError("There are no images to attack.")
     if exhaustive is None:
         exhaustive = getattr(attack, "steps", 2) == 1
     if batch_size is not None:
@@ -75,7 +81,25 @@ def robust_accuracy(
         blocks.append(search.table(ids[rows]))
         if progress:
             progress(min(first + POOL, n), n)
-    return pd.concat(blocks, ignore_index=True)
+    table = pd.concat(blocks, ignore_index=True)
+    if unit != 1:
+        in_units = dict(zip([0.0, *grid], [0.0, *given], strict=True))
+        table["epsilon"], table["smallest_epsilon"] = table["epsilon"].map(in_units), table["smallest_epsilon"] / unit
+    return table
+
+
+def in_gray_levels(images, bounds):
+    """Images of another range as attacks take them, float32 in [0, 255], and the gray levels of a unit of theirs."""
+    low, high = checked_bounds(bounds)
+    if (low, high) == (0, 255):
+        return images, 1.0
+    images = np.asarray(images, "float32")
+    if images.size and not (images.min() >= low and images.max() <= high):
+        raise StudyError(
+            f"Images must be pixels within bounds={bounds}; they go from {images.min():g} to {images.max():g}."
+        )
+    unit = 255 / (high - low)
+    return np.clip((images - low) * unit, 0, 255), unit
 
 
 def transfer(source, target, images, labels, attack, epsilons, *, image_ids=None, seed=0):
@@ -140,7 +164,11 @@ class Search:
         self.classifier, self.problem, self.attack, self.grid, self.seed, self.targeted = (
             classifier, problem, attack, grid, seed, targeted,
         )  # fmt: skip
-        self.clean = classifier.predict(problem.images, attack.batch_size)
+        logits = classifier.logits(problem.images, attack.batch_size)
+        if not np.isfinite(logits).all():
+            worst = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+            raise StudyError(f"The model's output is not finite on image {problem.index[worst]}: {logits[worst]}.")
+        self.clean = logits.argmax(axis=1)
         wrong = fallen(self.clean, problem, targeted)
         self.level = np.where(wrong, -1, len(grid))
         self.smallest = np.where(wrong, 0.0, np.inf)

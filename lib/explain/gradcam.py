@@ -4,6 +4,8 @@ Maps are compared at their native resolution (7 x 7 for the models here) where o
 pixels of an upsampled map depend on each other, and upsampled to the image where structure matters (SSIM).
 """
 
+from functools import partial
+
 import keras
 import numpy as np
 import pandas as pd
@@ -12,35 +14,33 @@ from scipy.stats import rankdata, spearmanr
 from skimage.metrics import structural_similarity
 
 from lib import StudyError
+from lib.attacks.networks import TwoClasses, logits_of
 
 
 def grad_cam(
-    model: keras.Model, images, classes, layer: str = "features", upsample: bool = True, batch_size: int = 16
+    model: keras.Model, images, classes, layer: str | None = None, upsample: bool = True, batch_size: int = 16
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017) of one class per image, through tf-keras-vis.
 
     `images`: RGB pixels in [0, 255], shape (n, H, W, 3); `classes`: int, shape (n,), the class whose logit
-    is explained. `layer`: the layer whose map is weighted; the default is the map that the head of every
-    model here reads (the backbone's last), so that baseline and attention are compared at the same place
-    and attention's gradient runs back through the block. Returns float32, shape (n, H, W), or (n, h, w) of
-    `layer` if not `upsample`, each map stretched to [0, 1]. A map without any positive evidence for the
-    class, like every constant map, is all 0 (see `constant`). Raises StudyError for a layer that the model
-    does not have or that is no feature map, for a number of classes unlike the number of images, and on another
+    is explained. `layer`: the layer whose map is weighted; the default is the map that the head reads: the layer
+    `features` of every model here, so that baseline and attention are compared at the same place and attention's
+    gradient runs back through the block, else the last feature map, also of a backbone inside. Returns float32, shape
+    (n, H, W), or (n, h, w) of `layer` if not `upsample`, each map stretched to [0, 1]. A map without any positive
+    evidence for the class, like every constant map, is all 0 (see `constant`). Raises StudyError for a layer that the
+    model does not have or that is no feature map, for a number of classes unlike the number of images, and on another
     backend than TensorFlow, as tf-keras-vis knows no other.
     """
     if keras.backend.backend() != "tensorflow":
         raise StudyError("Grad-CAM goes through tf-keras-vis: run it with KERAS_BACKEND=tensorflow.")
     from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer
     from tf_keras_vis.utils.scores import CategoricalScore
 
     images = np.asarray(images, np.float32)
     if len(classes) != len(images):
         raise StudyError(f"grad_cam needs one class per image, got {len(classes)} for {len(images)} images.")
-    if len(_layer(model, layer).output.shape) != 4:
-        raise StudyError(f"Layer {layer!r} has no feature map (n, h, w, channels); name another.")
-    # tf-keras-vis' ReplaceToLinear has no effect on a softmax that is a layer of its own: cut before it.
-    explainer = Gradcam(model, model_modifier=ExtractIntermediateLayer("logits"), clone=False)
+    network, layer = explained(model, layer)
+    explainer = Gradcam(network, clone=False)
     maps = [
         explainer(
             CategoricalScore([int(label) for label in classes[start : start + batch_size]]),
@@ -54,6 +54,66 @@ def grad_cam(
     ]
     maps = _stretch(np.concatenate(maps))
     return _upsample(maps, images.shape[1:3]) if upsample else maps
+
+
+def explained(model: keras.Model, layer: str | None = None) -> tuple[keras.Model, str]:
+    """The logits of a classifier as one flat network, and the layer of it whose map Grad-CAM weights.
+
+    Models inside the model are laid out, so that their layers can be reached by name. Of a model with one output unit
+    z, the logits are -z and z, so that either class has a map.
+    """
+    names = {inner.name for inner in model.layers}
+    if {"features", "logits"} <= names and layer in (None, *names):  # of the study: flat, and ends in these
+        network = keras.Model(model.input, model.get_layer("logits").output)
+    else:
+        network = logits_of(model).network
+        if isinstance(network.layers[-1], TwoClasses):
+            z = network.layers[-1].input
+            network = keras.Model(network.input, ops.concatenate([-z, z], axis=-1))
+        network = _laid_out(network)
+    maps = [inner.name for inner in network.layers[1:] if _is_map(inner)]
+    layer = layer or ("features" if "features" in maps else maps[-1] if maps else "")
+    if not layer:
+        raise StudyError(
+            f"Model {model.name!r} has no feature map (n, h, w, channels): Grad-CAM has nothing to weight."
+        )
+    if not _is_map(_layer(network, layer)):
+        raise StudyError(f"Layer {layer!r} has no feature map (n, h, w, channels); name another.")
+    return network, layer
+
+
+def _is_map(layer):
+    shape = getattr(layer.output, "shape", ())
+    return len(shape) == 4 and 1 not in shape[1:3]
+
+
+def _laid_out(model):
+    """A copy of a model with the layers of the models inside it called one by one, and the same weights."""
+    copies = {}
+
+    def copied(layer):
+        if isinstance(layer, keras.Model) or not isinstance(layer, keras.Layer):  # an operation has no weights
+            return layer
+        if id(layer) not in copies:
+            copies[id(layer)] = layer, type(layer).from_config(layer.get_config())
+        return copies[id(layer)][1]
+
+    def call(layer, *arguments, **options):
+        inside = isinstance(layer, keras.Model) and len(arguments) == 1
+        return through(layer, arguments[0]) if inside else layer(*arguments, **options)
+
+    def through(model, x):
+        if not isinstance(model, keras.Sequential):
+            return keras.tree.flatten(model._run_through_graph(x, lambda layer: partial(call, copied(layer))))[0]
+        for layer in model.layers:
+            x = call(copied(layer), x)
+        return x
+
+    pixels = keras.Input(model.input_shape[1:])
+    network = keras.Model(pixels, through(model, pixels))
+    for layer, copy in copies.values():
+        copy.set_weights(layer.get_weights())
+    return network
 
 
 def attention_map(model: keras.Model, images, upsample: bool = True, batch_size: int = 16) -> np.ndarray:

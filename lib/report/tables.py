@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
-from lib.evaluation.comparison import softmax_gap
+from lib.evaluation.comparison import median_distance, softmax_gap
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,
@@ -134,20 +133,14 @@ def printed(robust: pd.DataFrame, epsilons=None) -> pd.DataFrame:
 def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
     """How far the nearest known adversarial image is, by run and norm: the smallest over all attacks.
 
-    Over the images that are right unperturbed: n, median (pixel units) with the exact 95 % interval by order
-    statistics (Conover 1999, section 3.2), and `unbroken`, the images that no attack broke, whose distance counts
-    as infinite. Smallest known distances are upper bounds of the true ones.
+    Over the images that are right unperturbed, as from `lib.evaluation.comparison.median_distance`, in pixel units.
+    Smallest known distances are upper bounds of the true ones.
     """
     rows = []
     for key, group in outcomes.groupby([*RUN, "norm"], sort=False):
-        smallest = group.groupby("image_id")["smallest_epsilon"].min()
-        smallest = np.sort(smallest[smallest > 0])
-        if not len(smallest):
-            continue
-        low, high = binom.ppf([0.025, 0.975], len(smallest), 0.5).astype(int)
-        ends = smallest[max(low - 1, 0)], smallest[min(high, len(smallest) - 1)]
-        median = smallest[(len(smallest) - 1) // 2]  # the lower one of two: no mean with infinity
-        rows.append((*key, len(smallest), median, *ends, int(np.isinf(smallest).sum())))
+        smallest = group.groupby("image_id")["smallest_epsilon"].min().to_numpy()
+        if (smallest > 0).any():
+            rows.append((*key, *median_distance(smallest[smallest > 0])))
     return pd.DataFrame(rows, columns=[*RUN, "norm", "n", "median", "ci_low", "ci_high", "unbroken"])
 
 

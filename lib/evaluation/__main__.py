@@ -1,0 +1,82 @@
+"""./reproduce own: how robust is a Keras classifier of your own, on images of your own?
+
+./reproduce own --model model.keras --images folder                       a folder with a folder for each class
+./reproduce own --model model.keras --images folder --labels labels.csv   columns image and label
+./reproduce own --model model.keras --images folder --bounds 0 1          for a model that takes pixels in [0, 1]
+
+Writes tables, figures and a page, index.html; stopped and called again, it goes on where it was.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib import StudyError
+from lib.attacks import ATTACKS
+from lib.evaluation import benchmark
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reproduce own", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="a .keras or .h5 file")
+    parser.add_argument("--images", required=True, help="a folder of images")
+    parser.add_argument("--labels", help="a CSV with columns image and label")
+    parser.add_argument("--bounds", nargs=2, type=float, default=(0, 255), metavar=("LOW", "HIGH"),
+                        help="the pixels that the model takes (0 255)")  # fmt: skip
+    parser.add_argument("--epsilons", nargs="+", type=float, help="budgets in the unit of the bounds")
+    parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
+    parser.add_argument("--attack", choices=sorted(ATTACKS), default="autoattack")
+    parser.add_argument("--compare-with", help="another model, attacked on the same images")
+    parser.add_argument("--layer", help="whose map Grad-CAM weights")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="own", help="folder of the results (own)")
+    parser.add_argument("--here", default=".", help=argparse.SUPPRESS)  # where paths begin
+    given = parser.parse_args(arguments)
+    here, (low, high) = Path(given.here), given.bounds
+    epsilons = given.epsilons or [gray * (high - low) / 255 for gray in (0.25, 0.5, 1, 2, 4)]
+    bar = tqdm(desc="images settled", disable=None)
+
+    def progress(done, total):
+        bar.total, bar.n = total, done
+        bar.refresh()
+
+    try:
+        result = benchmark(
+            here / given.model,
+            here / given.images,
+            here / given.labels if given.labels else None,
+            bounds=(low, high),
+            epsilons=epsilons,
+            norm=given.norm,
+            attack=given.attack,
+            compare_with=here / given.compare_with if given.compare_with else None,
+            layer=given.layer,
+            batch_size=given.batch_size,
+            seed=given.seed,
+            folder=here / given.out / "progress",
+            progress=progress,
+        )
+    except StudyError as error:
+        print(f"reproduce own: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped; call again to go on.", file=sys.stderr)
+        return 130
+    finally:
+        bar.close()
+    page = result.save(here / given.out)
+    print(result.curve.to_string(index=False))
+    print(
+        "\n".join(f"Look first: {said}" for said in result.trust.loc[~result.trust["passed"].astype(bool), "sentence"])
+    )
+    print(f"Page: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
