@@ -319,7 +319,8 @@ IMAGES = [
     (HAM, spoil_image(replace_by_link), {"unreadable": 1}),
     (HAM, spoil_image(cut), {"truncated": 1}),
     (NIH, spoil_image(cut), {"truncated": 1}),
-    (HAM, spoil_image(lambda path: path.write_text("<html>Sign in</html>")), {"damaged": 1}),
+    (HAM, spoil_image(lambda path: path.write_text("<html>Sign in</html>")), {"page": 1}),
+    (HAM, spoil_image(lambda path: path.write_text("no image")), {"damaged": 1}),
     (HAM, spoil_image(lambda path: encode(path, np.zeros((31, 200, 3), np.uint8))), {"tiny": 1}),
     (HAM, spoil_image(stray_bytes), {"flawed data": 1}),
     (HAM, spoil_image(Path.unlink), {"missing file": 1}),
@@ -557,3 +558,80 @@ def test_real_data(tmp_path: Path, dataset: str, images: int, notes: dict) -> No
     found = read_index(dataset, REAL)
     index = usable_index(found, image_records(found, dataset, 64, tmp_path))
     pd.testing.assert_frame_equal(index, found)
+
+
+# Labels and files as others have them
+
+
+def test_labels_in_another_case_are_read_with_a_note(place, clean: dict) -> None:
+    spot = place("ham10000")
+    rows = read_rows(spot.table)
+    at = rows[0].index("dx")
+    write_rows(spot.table, [rows[0], *([*row[:at], f" {row[at].upper()} ", *row[at + 1 :]] for row in rows[1:])])
+    check = spot.check()
+    assert check.usable
+    assert kinds(check) - ALWAYS == {"label in another form"}
+    pd.testing.assert_series_equal(spot.usable().set_index("image_id")["label"], clean["ham10000"]["label"])
+
+
+def test_grades_as_decimal_numbers_are_read_with_a_note(place, clean: dict) -> None:
+    spot = place("eyepacs")
+    rows = read_rows(spot.table)
+    write_rows(spot.table, [rows[0], *([row[0], f"{row[1]}.0"] for row in rows[1:])])
+    check = spot.check()
+    assert check.usable
+    assert kinds(check) - ALWAYS == {"label in another form"}
+    pd.testing.assert_series_equal(spot.usable().set_index("image_id")["grade"], clean["eyepacs"]["grade"])
+
+
+def isic_of(spot: Place, clean: dict, lesions: bool = True) -> None:
+    """Replace HAM10000's label file by those of ISIC 2018, task 3."""
+    truth, names = clean["ham10000"], ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+    spot.table.unlink()
+    rows = [[i, *(str(float(row["class_name"].upper() == name)) for name in names)] for i, row in truth.iterrows()]
+    write_rows(spot.folder / "ISIC2018_Task3_Training_GroundTruth.csv", [["image", *names], *rows])
+    if lesions:
+        rows = [[i, row["group"], "histopathology"] for i, row in truth.iterrows()]
+        head = ["image", "lesion_id", "diagnosis_confirm_type"]
+        write_rows(spot.folder / "ISIC2018_Task3_Training_LesionGroupings.csv", [head, *rows])
+
+
+def test_the_label_files_of_isic_2018_give_the_same_set(place, clean: dict) -> None:
+    spot = place("ham10000")
+    isic_of(spot, clean)
+    check = spot.check()
+    assert check.usable, check.sentence
+    found = spot.usable().set_index("image_id")
+    pd.testing.assert_frame_equal(found[["label", "group"]], clean["ham10000"][["label", "group"]])
+
+
+def test_isics_labels_without_its_lesions_are_refused(place, clean: dict) -> None:
+    spot = place("ham10000")
+    isic_of(spot, clean, lesions=False)
+    with pytest.raises(StudyError, match=r"LesionGroupings.csv is not there"):
+        read_index("ham10000", spot.root)
+
+
+@pytest.mark.parametrize(
+    "text", ["image,MEL,NV\nISIC_1000000,1.0,1.0\n", "image,MEL,NV\nISIC_1000000,x,1.0\n", "a,b\n1,2\n"]
+)
+def test_isics_rows_that_name_no_single_class_are_errors(place, clean: dict, text) -> None:
+    spot = place("ham10000")
+    isic_of(spot, clean)
+    (spot.folder / "ISIC2018_Task3_Training_GroundTruth.csv").write_text(text)
+    assert kinds(spot.check(), "error") & {"unknown label", "missing column"}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "page"),
+        (b"\xef\xbb\xbf\n  <html>", "page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "page"),
+    ],
+)
+def test_what_lies_in_an_images_place_is_named(place, data, kind) -> None:
+    spot = place("ham10000")
+    spot.image(3).write_bytes(data)
+    assert kinds(spot.check(), "excluded") == {kind}

@@ -1,6 +1,7 @@
 """From the bytes of an image file to pixels, and what the file is: size, mode, and what is wrong with it."""
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ JPEG_MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L", "CMYK": "CMYK", "YCCK":
 
 
 class ImageError(StudyError):
-    """An image file that cannot be used. `problem`: empty, unreadable, truncated, damaged or tiny."""
+    """An image file that cannot be used. `problem`: empty, unreadable, truncated, damaged, pointer, page or tiny."""
 
     def __init__(self, problem: str, message: str):
         super().__init__(message)
@@ -102,13 +103,25 @@ def decode_towards(data: bytes, path: str | Path, size: int, header: Header) -> 
     return decode(data, path), False
 
 
-_WORDS = {"empty": "empty", "truncated": "cut off", "damaged": "damaged or not an image"}
+_WORDS = {
+    "empty": "empty",
+    "truncated": "cut off",
+    "damaged": "damaged or not an image",
+    "pointer": "a Git LFS pointer in the place of the image (git lfs pull fetches it)",
+    "page": "a web page in the place of the image (the download failed)",
+}
 
 
 def _diagnosis(data: bytes) -> str:
     """Why bytes that OpenCV cannot decode cannot be decoded."""
     if not data:
         return "empty"
+    if data.startswith(b"version https://git-lfs"):
+        return "pointer"
+    if re.match(
+        rb"\s*(<\?xml|<!doctype html|<html|<head|<body)", data[:1024].removeprefix(b"\xef\xbb\xbf"), re.IGNORECASE
+    ):
+        return "page"
     try:
         with warnings.catch_warnings(action="ignore"):
             Image.open(io.BytesIO(data)).load()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import isic
 from lib.data.findings import Findings
 from lib.data.registry import DatasetInfo
 
@@ -30,17 +31,19 @@ GROUP_PATTERNS = {"ham10000": r"HAM_\d+", "chestxray14": r"\d+", "eyepacs": r".+
 PATIENT_IN_NAME = {"chestxray14": r"^(\d+)_\d+$", "eyepacs": r"^(.+)_(?:left|right)$"}
 
 
-def scan_labels(info: DatasetInfo, path: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def scan_labels(info: DatasetInfo, path: str, files: list[str] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images that a label file names, and its findings (as of `lib.data.findings`).
 
     Takes commas, semicolons or tabs, quotes, any line ends, a byte-order mark, names of columns in any case, rows and
     columns in any order. Images: one row each with image_id (without extension), key (the same in small letters, as
     file systems and unpackers differ about case), row (its line), label (float), class_name, group and, for eyepacs,
     grade (float). The label is NaN where an error finding says why the row cannot be trusted; rows whose fields
-    cannot be told apart are left out. Raises nothing, whatever is in the file.
+    cannot be told apart are left out. `files`: what else lies in the folder, for labels that are spread over files.
+    Raises nothing, whatever is in the file.
     """
     found = Findings()
-    rows = _read(info, path, found)
+    rows = isic.read_truth(path, files, found) if isic.is_truth(path) else _read(info, path, found)
+    written, rows["label"] = rows["label"], _canonical(info, rows["label"])
     labels = pd.DataFrame({"image_id": rows["image"].map(without_suffix)}, dtype=str)
     labels["key"], labels["row"] = labels["image_id"].str.lower(), rows["row"]
     labels = labels.join(_meaning(info, rows["label"]))
@@ -53,6 +56,7 @@ def scan_labels(info: DatasetInfo, path: str) -> tuple[pd.DataFrame, pd.DataFram
         found.add(kind, **where, detail=[detail.format(value) for value in of[which]])
 
     suffixed = rows["image"] != labels["image_id"]
+    report("label in another form", written != rows["label"], "written {!r}", written)
     report("name with other ending", suffixed != (info.name in NAMES_WITH_SUFFIX), "written {}")
     doubtful = pd.Series(False, index=labels.index)
     no_group = ~labels["group"].str.fullmatch(GROUP_PATTERNS[info.name])
@@ -93,6 +97,14 @@ def text_of(data: bytes, path: str, found: Findings) -> str:
         detail = f"byte {bad} cannot be read as text in UTF-8"
         found.add("undecodable text", file=path, row=row, detail=detail)
     return text
+
+
+def _canonical(info: DatasetInfo, texts: pd.Series) -> pd.Series:
+    """Labels as their publisher writes them, of those in another case, or of grades written as decimal numbers."""
+    if info.name == "eyepacs":
+        return texts.str.replace(r"^([0-4])\.0*$", r"\1", regex=True)
+    known = {name.lower(): name for name in info.classes} if info.name == "ham10000" else {}
+    return texts.map({text: known.get(text.lower(), text) for text in texts.unique()})
 
 
 def _meaning(info: DatasetInfo, texts: pd.Series) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]
         found.add("no label file", detail=detail)
         return nothing, found.table()
     found.add("other label file", file=label_files[1:], detail=f"{label_files[0]} is used")
-    labels, findings = scan_labels(info, label_files[0])
+    labels, findings = scan_labels(info, label_files[0], texts)
     found.extend(findings)
     if labels.empty:  # an error finding says why
         return nothing, found.table()

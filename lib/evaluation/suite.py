@@ -88,6 +88,7 @@ def benchmark(
 
     Raises StudyError, in one sentence, for a file, images, labels or a model that cannot be used.
     """
+    name = Path(model).stem if isinstance(model, str | Path) else getattr(model, "name", "model")
     model = load_network(model) if isinstance(model, str | Path) else model
     classifier = Classifier(model, bounds=bounds)
     if isinstance(images, str | Path):
@@ -124,9 +125,10 @@ def benchmark(
     checks = pd.concat([looked_at(classifier, labels, outcomes, names), checks.assign(n=len(rows))], ignore_index=True)
     maps, pictures = _maps(model, classifier, gray, labels, outcomes, pgd, middle * unit, layer)
     facts = {
-        "network": getattr(model, "name", "model"),
-        "images": f"{len(images)} of {len(np.unique(labels))} classes",
-        "attack": f"{made.name}, {made.norm.name}",
+        "network": name,
+        "images": f"{len(images)} images of {len(np.unique(labels))} classes",
+        "attack": made.name,
+        "norm": made.norm.name,
         "bounds": f"{bounds[0]:g} to {bounds[1]:g}; epsilons are in this unit",
         "notes": " ".join(classifier.notes) or "none",
         "classes": ", ".join(names),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lib import artifacts
+from lib.report.curves import ATTACK_TITLES, NORM_TITLES
 from lib.report.figures import overlay, use_style
 from lib.report.tables import rounded
 
@@ -29,13 +30,19 @@ def curve(result) -> Figure:
         ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[name], alpha=0.16, linewidth=0)
         ax.plot(x, run["robust_accuracy"], line, marker=marker, color=COLOURS[name], markersize=4, label=label)
         ax.set_xticks(x, [f"{epsilon:g}" for epsilon in run["epsilon"]])
-    ax.set(ylim=(0, 1), xlabel=rf"$\epsilon$ ({result.facts['bounds'].split(';')[0]}), {result.facts['attack']}",
+    ax.set(ylim=(0, 1), xlabel=rf"$\epsilon$ ({result.facts['bounds'].split(';')[0]}), {attack(result)}",
            ylabel="robust accuracy")  # fmt: skip
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.text(0.98, 0.95, f"n = {run['n'].iloc[0]}", transform=ax.transAxes, ha="right", va="top", fontsize=7.5)
     if table["network"].nunique() > 1:
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
+
+
+def attack(result) -> str:
+    """The attack and its norm, such as `AutoAttack, $L_\\infty$`."""
+    name = result.facts["attack"]
+    return f"{ATTACK_TITLES.get(name, name)}, {NORM_TITLES[result.facts['norm']]}"
 
 
 def maps(result) -> Figure | None:
@@ -87,6 +94,7 @@ def write(result, folder: Path) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         facts=result.facts,
+        attack=ATTACK_TITLES.get(result.facts["attack"], result.facts["attack"]),
         answer=answer(result),
         failed=result.trust[~result.trust["passed"].astype(bool)]["sentence"].tolist(),
         checks=len(result.trust),
