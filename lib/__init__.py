@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "figures" / "published"
 """What the repository shows of its runs; a run of one's own writes beside it, to figures/<profile>."""
 
+REGISTRIES = [
+    ROOT / "lib" / "data" / "registry.yaml",
+    Path(os.environ.get("STUDY_DATASETS", ROOT / "data" / "datasets.yaml")),
+]
+"""The facts of the data sets: the study's, and one's own where that file is there (see docs/own-data.md)."""
+
 
 class StudyError(Exception):
     """Bad input (a profile key, a file, a row); the message says in one sentence what to do."""

@@ -40,6 +40,8 @@ def images_there(info: DatasetInfo, folder: Path) -> int:
 
 def what_is_needed(info: DatasetInfo) -> list[str]:
     """The files that make up the set, one a line."""
+    if info.own:
+        return [f"{name} (your own)" for name in info.label_files] or ["your own images"]
     if not info.files:
         return [f"{name} (by hand)" for name in info.archives[1:]]
     return _few(_required(info)) + ([f"{info.label_files[0]} (by hand)"] if _labels_by_hand(info) else [])
@@ -62,6 +64,8 @@ def what_is_there(info: DatasetInfo, folder: Path) -> list[str]:
 def what_is_missing(info: DatasetInfo, folder: Path) -> list[str]:
     """What the study needs of the set and the folder does not have, one thing a line; empty if it is complete."""
     images, state = images_there(info, folder), read_state(folder)
+    if info.own:
+        return [] if images else ["your own images"]
     missing = [info.label_files[0]] if _labels_by_hand(info) and not label_file(info, folder) else []
     archives = []
     for name in _required(info):

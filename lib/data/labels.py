@@ -49,7 +49,8 @@ def scan_labels(info: DatasetInfo, path: str, files: list[str] = ()) -> tuple[pd
     labels = labels.join(_meaning(info, rows["label"]))
     labels["class_name"] = labels["label"].map(dict(enumerate(info.classes)))
     in_name = labels["key"].str.extract(PATIENT_IN_NAME.get(info.name, "()$"), expand=False).fillna("")
-    labels["group"] = rows.get("group", in_name)  # eyepacs: the part of the name before _left
+    # eyepacs: the part of the name before _left; of one's own set without groups, each image is one
+    labels["group"] = rows.get("group", labels["image_id"] if info.own else in_name)
 
     def report(kind: str, which: pd.Series, detail: str = "", of: pd.Series = rows["image"]) -> None:
         where = {"image_id": labels["image_id"][which], "file": path, "row": labels["row"][which]}
@@ -57,9 +58,9 @@ def scan_labels(info: DatasetInfo, path: str, files: list[str] = ()) -> tuple[pd
 
     suffixed = rows["image"] != labels["image_id"]
     report("label in another form", written != rows["label"], "written {!r}", written)
-    report("name with other ending", suffixed != (info.name in NAMES_WITH_SUFFIX), "written {}")
+    report("name with other ending", (suffixed != (info.name in NAMES_WITH_SUFFIX)) & (not info.own), "written {}")
     doubtful = pd.Series(False, index=labels.index)
-    no_group = ~labels["group"].str.fullmatch(GROUP_PATTERNS[info.name])
+    no_group = ~labels["group"].str.fullmatch(GROUP_PATTERNS.get(info.name, ".+"))
     for kind, which, *detail in (
         ("no image name", labels["image_id"] == "", "there is no image name"),
         ("unknown group", no_group, f"there is no {info.group}, but {{!r}}", labels["group"]),
@@ -103,7 +104,7 @@ def _canonical(info: DatasetInfo, texts: pd.Series) -> pd.Series:
     """Labels as their publisher writes them, of those in another case, or of grades written as decimal numbers."""
     if info.name == "eyepacs":
         return texts.str.replace(r"^([0-4])\.0*$", r"\1", regex=True)
-    known = {name.lower(): name for name in info.classes} if info.name == "ham10000" else {}
+    known = {name.lower(): name for name in info.classes} if info.name == "ham10000" or info.own else {}
     return texts.map({text: known.get(text.lower(), text) for text in texts.unique()})
 
 
@@ -184,7 +185,7 @@ def _places(info: DatasetInfo, header: list[str], path: str, found: Findings) ->
         found.add(kind, file=path, row=1, detail=details)
 
     lower = [name.lower() for name in header]
-    published = {name.lower(): name for name in PUBLISHED_COLUMNS[info.name]}
+    published = {name.lower(): name for name in PUBLISHED_COLUMNS.get(info.name, header)}
     needed = {role: name.lower() for role, name in info.columns.items()}
     missing = ", ".join(repr(name) for name in info.columns.values() if name.lower() not in lower)
     if missing:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib import artifacts
 from lib.artifacts.sources import code_key
-from lib.data import check_no_leak, read_index, split_index, subset
+from lib.data import check_no_leak, dataset_info, read_index, split_index, subset
 from lib.data.check import usable_index
 from lib.data.decoding import read_image
 from lib.data.medmnist import stored_images
@@ -69,7 +69,13 @@ def prepare(
     cache = Path(cache_dir) / dataset
     settings = [split.model_dump(), preprocessing.model_dump()]
     code = code_key(prepare)
-    key = artifacts.key_of(dataset, settings, artifacts.listing(Path(root) / dataset), code)
+    info = dataset_info(dataset)
+    facts = (
+        [list(info.classes), info.columns, Path(info.reader).read_text()]
+        if info.own and info.reader
+        else ([list(info.classes), info.columns] if info.own else [])
+    )
+    key = artifacts.key_of(dataset, settings, artifacts.listing(Path(root) / dataset), code, *facts)
     path = cache / f"index-{key}.csv"
 
     def make(temporary):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.data import own
 from lib.data.findings import Findings, raise_first_error
 from lib.data.labels import IMAGE_SUFFIXES, scan_labels, text_of, without_suffix
 from lib.data.medmnist import read_medmnist
@@ -51,6 +52,8 @@ def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]
         found.add("no folder", detail=f"There is no folder {folder}. {how_to_get(info)}")
         return nothing, found.table()
     files = list_files(folder)
+    if info.own and not info.label_files:
+        return _own(info, folder, [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)], found)
     texts = [path for path in files if not path.lower().endswith(IMAGE_SUFFIXES)]
     label_files = [path for name in info.label_files for path in find(texts, name)]
     if not label_files:
@@ -93,8 +96,37 @@ def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]
     return index, findings
 
 
+def _own(info: DatasetInfo, folder: Path, images: list[str], found: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`survey` of a set of one's own without a label file."""
+    if info.reader:
+        index = own.from_reader(info, folder)
+        gone = ~index["path"].map(os.path.isfile).astype(bool)
+        found.add("missing file", image_id=index["image_id"][gone], file=index["path"][gone])
+        index = index[~gone]
+    else:
+        index, gone = own.from_class_folders(info, folder, images, found), pd.Series(dtype=bool)
+    unknown = ~index["label"].isin(info.classes)
+    where = {"image_id": index["image_id"][unknown], "file": index["path"][unknown]}
+    found.add("unknown label", **where, detail=[f"its label is {label!r}" for label in index["label"][unknown]])
+    again = index["image_id"].duplicated()
+    found.add("second file", image_id=index["image_id"][again], file=index["path"][again])
+    index = index[~unknown & ~again].sort_values("image_id", ignore_index=True)
+    if index.empty:
+        found.add(
+            "no image", detail=f"There is no image of {', '.join(info.classes)} under {folder}. {how_to_get(info)}"
+        )
+    index["class_name"], index["label"] = index["label"], index["label"].map(info.classes.index).astype("int64")
+    index = index[["image_id", "path", "label", "class_name", "group"]]
+    report = {"labelled": len(index) + int(gone.sum()), "found": len(index), "missing_files": int(gone.sum())}
+    index.attrs = {"dataset": info.name, "report": report}
+    return index, found.table()
+
+
 def how_to_get(info: DatasetInfo) -> str:
     """Where to get the data and how the folder must look, for error messages."""
+    if info.own and not info.layout:
+        names = ", ".join(info.classes)
+        return f"Put it there: {info.label_files[0] if info.label_files else f'a folder for each class ({names})'}."
     tree = "\n".join(f"  {line}" for line in info.layout.splitlines())
     return f"Get {info.title} from {info.homepage} (see data/README.md) so that the folder has:\n{tree}"
 

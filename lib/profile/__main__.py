@@ -3,9 +3,10 @@
 import sys
 
 from lib import StudyError
-from lib.profile import check
 
 try:
+    from lib.profile import check  # it reads the registries of data sets
+
     check(*sys.argv[1:])
 except StudyError as error:
     sys.exit(f"reproduce: {error}")

@@ -10,13 +10,25 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lib import ROOT, StudyError
+from lib import REGISTRIES, ROOT, StudyError
 
 # Read as files, so that nothing above this floor is imported.
-DATASETS, BACKBONES = (
-    yaml.safe_load((ROOT / "lib" / name).read_text(encoding="utf-8"))
-    for name in ("data/registry.yaml", "models/backbones.yaml")
-)
+BACKBONES = yaml.safe_load((ROOT / "lib" / "models" / "backbones.yaml").read_text(encoding="utf-8"))
+
+
+def _datasets() -> dict[str, dict]:
+    """What the registries say of each data set, and whether it is one's own."""
+    found = {}
+    for path in (path for path in REGISTRIES if path.is_file()):
+        try:
+            entries = dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
+            raise StudyError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
+        found |= {str(name): {"own": path != REGISTRIES[0]} | dict(facts or {}) for name, facts in entries.items()}
+    return found
+
+
+DATASETS = _datasets()
 Dataset, Backbone = Literal[tuple(DATASETS)], Literal[tuple(BACKBONES)]
 Variant = Literal[
     "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
@@ -252,7 +264,7 @@ class Profile(Section):
     def is_consistent(self):
         if (self.source == "phantom") != (self.phantom is not None):
             raise ValueError("a phantom section belongs to source: phantom, and only there")
-        if self.phantom and any(DATASETS[name].get("stands_for") for name in self.datasets):
+        if self.phantom and any(DATASETS[name].get("stands_for") or DATASETS[name]["own"] for name in self.datasets):
             raise ValueError("there are phantoms of ham10000, chestxray14 and eyepacs only")
         for name in ("datasets", "variants", "seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
@@ -295,6 +307,8 @@ class Profile(Section):
             return "phantom data"
         stand_ins = ["stands_for" in DATASETS[name] for name in self.datasets]
         label = "MedMNIST+ data" if all(stand_ins) else "original data"
+        if any(DATASETS[name]["own"] for name in self.datasets):
+            label = "own data" if all(DATASETS[name]["own"] for name in self.datasets) else f"{label} and own data"
         label += " and MedMNIST+ data" if any(stand_ins) and not all(stand_ins) else ""
         leaking = [DATASETS[name]["short"] for name in self.datasets if DATASETS[name].get("leaks")]
         return label + (f", {' and '.join(leaking)} with leaking split" if leaking else "")

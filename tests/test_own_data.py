@@ -1,0 +1,117 @@
+"""A data set of one's own: what docs/own-data.md says is what runs, all notebooks included."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from lib import ROOT
+
+TEXT = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
+MOLES, FUNDI, SCANS, PROFILE = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+[READER] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+NAME = "mine"
+
+
+def picture(path, bright):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([int(path.stem.strip("eyposng")), bright])
+    level = rng.uniform(150, 190) if bright else rng.uniform(60, 100)
+    Image.fromarray(np.clip(rng.normal(level, 40, (48, 52, 3)), 0, 255).astype("uint8")).save(path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The three sets, the file that describes them, and where a run of them is left."""
+    folder = tmp_path_factory.mktemp("mine")
+    for i in range(60):
+        bright = i % 2 == 0
+        picture(folder / "raw" / "moles" / ("malignant" if bright else "benign") / "camera" / f"{i:03d}.jpg", bright)
+        picture(folder / "raw" / "fundi" / "png" / f"eye{i:03d}.png", bright)
+        picture(folder / "raw" / "scans" / f"case{i // 3:02d}" / f"{i:03d}{'pos' if bright else 'neg'}.png", bright)
+    rows = [(f"eye{i:03d}", ("Healthy", "REFERABLE")[i % 2 == 0], f"patient {i // 2}") for i in range(60)]
+    rows = [(name, said, f"p{i // 4}") for i, (name, said, _) in enumerate(rows)]
+    pd.DataFrame(rows, columns=["file", "diagnosis", "patient"]).to_csv(
+        folder / "raw" / "fundi" / "labels.csv", index=False
+    )
+    (folder / "datasets.yaml").write_text("\n".join((MOLES, FUNDI, SCANS)))
+    (folder / "read_scans.py").write_text(READER)
+    small = {
+        "preprocessing": {"image_size": 48},
+        "model": {"width": 4},
+        "training": {"epochs": 2, "batch_size": 16, "epoch_fraction": {}},
+        "contrast": {"epochs": 1},
+        "controls": [],
+        "threads": 1,
+    }
+    test = yaml.safe_load((ROOT / "profiles" / "test.yaml").read_text())
+    values = yaml.safe_load(PROFILE) | small | {"evaluation": test["evaluation"]}
+    (folder / f"{NAME}.yaml").write_text(yaml.safe_dump(values))
+    yield folder
+    for left in (
+        ROOT / "data" / "runs" / NAME,
+        ROOT / "figures" / NAME,
+        *(ROOT / "data" / "cache" / n for n in DATASETS),
+    ):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+DATASETS = ("moles", "fundi", "scans")
+
+
+def reproduce(place, *words):
+    environment = os.environ | {"STUDY_DATASETS": str(place / "datasets.yaml")}
+    command = [sys.executable, ROOT / "reproduce", *words, "--data", place / "raw"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_each_set_is_checked(place, name):
+    found = reproduce(place, "data", "check", name)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "is usable: 60 of the 60 images found, 0 left out." in found.stdout
+
+
+def test_the_whole_study_runs_on_them(place):
+    run = reproduce(place, "--profile", str(place / f"{NAME}.yaml"))
+    assert run.returncode == 0, run.stdout + run.stderr
+    tables = ROOT / "figures" / NAME / "tables"
+    images = pd.read_csv(tables / "images.csv.gz", dtype=str)
+    assert images.groupby("dataset").size().to_dict() == dict.fromkeys(DATASETS, 60)
+    for name in ("fundi", "scans"):
+        groups = images[images["dataset"] == name].groupby("group")
+        assert groups["split"].nunique().max() == 1
+        assert groups.size().max() > 1
+    assert set(images.loc[images["dataset"] == "fundi", "class_name"]) == {"healthy", "referable"}
+    assert set(pd.read_csv(tables / "claims.csv")["dataset"]) == {*DATASETS, "any"}
+    assert len(list((ROOT / "figures" / NAME / "notebooks").glob("*.ipynb"))) == 3 * 5 + 1
+    report = (ROOT / "figures" / NAME / "report.html").read_text()
+    assert "own data" in report
+    assert "phantom" not in report.lower().replace("phantoms are drawings", "")
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("Moles: {title: x, classes: {a: b, c: d}}", "small letters and digits"),
+        ("moles: {title: x, classes: [a, b]}", "classes must list"),
+        ("moles: {title: x, clases: {a: b}, classes: {a: b, c: d}}", "clases is not a known key"),
+        ("moles: {classes: {a: b, c: d}}", "title is missing"),
+        ("moles: {title: x, classes: {a: b, c: d}, label_files: [l.csv]}", "columns must say"),
+        ("moles: {title: x, classes: {a: b, c: d}, reader: nowhere.py}", "there is no reader"),
+    ],
+)
+def test_an_entry_that_does_not_do_is_one_sentence(place, tmp_path, entry, said):
+    (tmp_path / "datasets.yaml").write_text(entry)
+    environment = os.environ | {"STUDY_DATASETS": str(tmp_path / "datasets.yaml")}
+    code = f"from lib.data import read_index; read_index('moles', {str(place / 'raw')!r})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert run.returncode != 0
+    assert said in run.stderr.splitlines()[-1]
