@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib import StudyError
-from lib.attacks import ATTACKS
+from lib.attacks import ATTACKS, make_attack
 from lib.evaluation import benchmark
 
 
@@ -30,6 +30,8 @@ def main(arguments=None) -> int:
     parser.add_argument("--epsilons", nargs="+", type=float, help="budgets in the unit of the bounds")
     parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
     parser.add_argument("--attack", choices=sorted(ATTACKS), default="autoattack")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=N",
+                        help="numbers of the attack in place of its own, such as steps=50")  # fmt: skip
     parser.add_argument("--compare-with", help="another model, attacked on the same images")
     parser.add_argument("--layer", help="whose map Grad-CAM weights")
     parser.add_argument("--batch-size", type=int)
@@ -53,7 +55,7 @@ def main(arguments=None) -> int:
             bounds=(low, high),
             epsilons=epsilons,
             norm=given.norm,
-            attack=given.attack,
+            attack=make_attack(given.attack, norm=given.norm, **_numbers(given.set)),
             compare_with=here / given.compare_with if given.compare_with else None,
             layer=given.layer,
             batch_size=given.batch_size,
@@ -76,6 +78,18 @@ def main(arguments=None) -> int:
     )
     print(f"Page: {page}")
     return 0
+
+
+def _numbers(words: list[str]) -> dict[str, int | float]:
+    """Numbers by name, from words such as steps=50."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = int(value) if value.isdigit() else float(value)
+        except ValueError:
+            raise StudyError(f"--set takes words such as steps=50, not {word!r}.") from None
+    return found
 
 
 if __name__ == "__main__":
