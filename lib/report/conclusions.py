@@ -125,7 +125,7 @@ def findings(attributed: pd.DataFrame, ratios: pd.DataFrame, titles: dict[str, s
             )
     sentences = {
         "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
-        + "; ".join(robust),
+        + ("; ".join(robust) or "not measured, the baseline keeps 10 % at no budget"),
         "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope, "
         "each by itself in `why_ratios`), image by image: " + "; ".join(mechanism),
     }

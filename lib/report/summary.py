@@ -20,6 +20,11 @@ SHARES = ("correct", "pointing")
 """Columns whose values are 0 or 1 (`pointing` is in between where several pixels are the highest)."""
 
 
+BOUNDS = {"rank_correlation": (-1, 1)} | dict.fromkeys(("pointing", "iou", "top20_overlap", "correct"), (0, 1))
+BOUNDS |= dict.fromkeys(("density", "slope", "slope_by_attack", "distance"), (0, np.inf))
+"""What a mean can be: intervals end there."""
+
+
 def _interval_rows(table, keys, values):
     """One row per group: the keys, n, mean, ci_low, ci_high, undefined of a column; of a share Wilson's interval."""
     rows = []
@@ -29,7 +34,7 @@ def _interval_rows(table, keys, values):
         if values in SHARES and known.size and np.isin(known, (0, 1)).all():
             rows.append((*key, known.size, *proportion(known.astype(bool)), numbers.size - known.size))
         else:
-            m = mean_interval(numbers)
+            m = mean_interval(numbers, bounds=BOUNDS.get(values, (-np.inf, np.inf)))
             rows.append((*key, m.n, m.mean, m.low, m.high, m.undefined))
     return pd.DataFrame(rows, columns=[*keys, "n", "mean", "ci_low", "ci_high", "undefined"])
 
