@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from lib.attacks import Classifier, make_attack
+from lib.models import build_classifier
 from lib.models.adversarial import AdversarialTrainer, TradesLoss
 from lib.models.training import set_determinism, train
-from lib.profile import Adversarial, Training
+from lib.profile import Adversarial, Model, Training
 
 EPSILON = 8.0
+SMALL = Model(backbone="resnet14", weights="none", width=4)
 
 
 def dense():
@@ -89,3 +91,14 @@ def test_it_makes_a_model_more_robust(method, tmp_path):
         return (Classifier(model).predict(attacked) == labels).mean()
 
     assert robust(Adversarial(method=method, epsilon=4.0, steps=3)) > robust(None) + 0.2
+
+
+def test_in_bfloat16_it_is_the_trained_network_that_is_attacked():
+    model = build_classifier(SMALL, "baseline", 2, 32, precision="mixed_bfloat16")
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.CategoricalCrossentropy())
+    trainer = AdversarialTrainer(model, Adversarial(method="pgd-at", steps=1))
+    images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    before = trainer.classifier.logits(images)
+    trainer.network.train_on_batch(images, np.eye(2)[[0, 1, 0, 1]])
+    assert np.abs(trainer.classifier.logits(images) - before).max() > 0
+    assert trainer.classifier.network.get_layer("logits") is model.get_layer("logits")

@@ -69,11 +69,13 @@ class Classifier:
         the logits behind probabilities where it can trace them, and then nothing vanishes.
     bounds : the range of the pixels that the model takes. Attacks and all methods here work in [0, 255]; the model is
         given the images in its own range.
+    float32 : attack a float32 copy of a model that computes in lower precision. Off, it is the model itself, which may
+        go on being trained.
 
     Raises StudyError for another `through`, another backend, or a model whose logits cannot be reached.
     """
 
-    def __init__(self, model, through="logits", bounds=(0, 255)):
+    def __init__(self, model, through="logits", bounds=(0, 255), float32=True):
         if through not in SCORES:
             raise StudyError(f"An attack goes through one of {', '.join(SCORES)}, not through {through!r}.")
         if keras.backend.backend() not in ("tensorflow", "jax"):
@@ -83,7 +85,7 @@ class Classifier:
         self.model = model
         self.through = through
         self.bounds = checked_bounds(bounds)
-        self.network, self.notes = logits_of(model)
+        self.network, self.notes = logits_of(model, float32)
         self.classes = self.network.output_shape[-1]
         self._compiled = {}
 

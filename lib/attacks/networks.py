@@ -24,13 +24,13 @@ class Logits(NamedTuple):
     notes: list[str]
 
 
-def logits_of(model: keras.Model) -> Logits:
+def logits_of(model: keras.Model, float32: bool = True) -> Logits:
     """The logits of a built Keras classifier.
 
     A softmax at the end is cut off. One unit (a sigmoid, or a linear one as a logit) becomes the logits (0, z) of two
     classes. Probabilities that cannot be undone are taken by their logarithm. What computes in float16 or bfloat16 is
-    copied in float32. Raises StudyError for a model without symbolic outputs, with several inputs or outputs, or whose
-    outputs are neither logits nor probabilities of classes.
+    copied in float32, if `float32`. Raises StudyError for a model without symbolic outputs, with several inputs or
+    outputs, or whose outputs are neither logits nor probabilities of classes.
     """
     try:
         inputs, outputs = model.inputs, model.outputs
@@ -47,7 +47,7 @@ def logits_of(model: keras.Model) -> Logits:
     if len(outputs[0].shape) != 2 or outputs[0].shape[1] is None:
         raise StudyError(f"The model gives {tuple(outputs[0].shape)}; a classifier gives (images, classes).")
     notes = []
-    if low := _low_precision(model):
+    if float32 and (low := _low_precision(model)):
         model = _in_float32(model)
         notes.append(f"The model computes in {low}; a float32 copy of the same weights is attacked.")
     logits, kind = _before_ending(model.outputs[0])

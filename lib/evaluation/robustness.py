@@ -50,7 +50,7 @@ def robust_accuracy(
     what the model says of the perturbed image. An image that the model gets wrong unperturbed is not robust
     at any budget and is never attacked; one that has fallen is carried to every larger budget.
     `smallest_epsilon` is the norm of the smallest perturbation known to fool the model: 0 for clean mistakes,
-    infinite where none is known.
+    infinite where none is known. Its attrs hold `notes`: what had to be done to reach the model's logits, in words.
 
     The search goes downwards from the largest budget: success is found in a few steps, what succeeds is shrunk as
     far as it still does, and a step from there often succeeds at the next budget too (`Attack.nudged`). Only where
@@ -85,6 +85,7 @@ def robust_accuracy(
     if unit != 1:
         in_units = dict(zip([0.0, *grid], [0.0, *given], strict=True))
         table["epsilon"], table["smallest_epsilon"] = table["epsilon"].map(in_units), table["smallest_epsilon"] / unit
+    table.attrs["notes"] = classifier.notes
     return table
 
 

@@ -71,7 +71,7 @@ class AdversarialTrainer:
 
     def __init__(self, model: keras.Model, settings: Adversarial):
         self.settings = settings
-        self.classifier = Classifier(model)
+        self.classifier = Classifier(model, float32=False)  # a copy would not be trained
         trades = settings.method == "trades"
         # The model without its softmax: it shares all weights, and logits lose nothing where the softmax saturates.
         self.network = self.classifier.network
