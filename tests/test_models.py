@@ -121,6 +121,24 @@ def test_every_variant_has_a_look_of_its_own_in_figures():
     assert set(DASHES) == set(VARIANTS)
 
 
+def test_the_uniform_block_scales_the_map_and_has_the_references_parameters():
+    t = np.random.default_rng(0).normal(size=(2, 4, 5, 12)).astype("float32")
+    uniform, reference = SoftAttention(maps=16, form="uniform"), SoftAttention(maps=16, form="reference")
+    weighted, maps = uniform(t)
+    np.testing.assert_allclose(weighted, t * 16 / 20, rtol=1e-5)
+    np.testing.assert_allclose(maps, 1 / 20, rtol=1e-6)
+    reference(t)
+    assert uniform.count_params() == reference.count_params()
+    assert uniform.trainable_variables == []
+
+
+@pytest.mark.parametrize(("variant", "gamma"), [("attention-gamma1", 1), ("attention-gamma3", 3)])
+def test_a_fixed_gamma_is_not_trained(variant, gamma):
+    block = build_classifier(SMALL, variant, 7, 64).get_layer("soft_attention")
+    assert float(block.gamma) == gamma
+    assert [v.path.split("/")[-1] for v in block.trainable_variables] == ["kernel", "bias"]
+
+
 def test_the_preprocessing_layer_is_keras_caffe_mode():
     images = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype("float32")
     expected = keras.applications.resnet50.preprocess_input(images.copy())

@@ -21,12 +21,14 @@ class SoftAttention(layers.Layer):
     TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
     forward, with oneDNN, nor backward, so that the public code's input gradients are wrong there.)
     Both forms have 9 c K + K weights, and the formula one more for gamma, which `train_gamma=False` fixes.
+    `form="uniform"` is the control for attention itself: each map is 1 / (h w) everywhere, so that the block scales the
+    features by K / (h w), as the reference does on average; it has the reference's weights, which nothing trains.
     """
 
     def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, **kwargs):
         super().__init__(**kwargs)
-        if form not in ("formula", "reference"):
-            raise ValueError(f"form must be 'formula' or 'reference', got {form!r}")
+        if form not in ("formula", "reference", "uniform"):
+            raise ValueError(f"form must be 'formula', 'reference' or 'uniform', got {form!r}")
         self.maps, self.initial_gamma, self.form, self.train_gamma = maps, gamma, form, train_gamma
 
     def build(self, input_shape):
@@ -35,8 +37,9 @@ class SoftAttention(layers.Layer):
         shape = (3, 3, channels, self.maps) if formula else (channels, 3, 3, 1, self.maps)
         # The public code's initializer; for its kernel's shape Keras counts a fan-in of 9 c: 4.1 times Glorot's limit.
         initializer = "glorot_uniform" if formula else "he_uniform"
-        self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
-        self.bias = self.add_weight(shape=(self.maps,), initializer="zeros", name="bias")
+        trained = self.form != "uniform"
+        self.kernel = self.add_weight(shape=shape, initializer=initializer, trainable=trained, name="kernel")
+        self.bias = self.add_weight(shape=(self.maps,), initializer="zeros", trainable=trained, name="bias")
         self.gamma = (
             self.add_weight(
                 shape=(),
@@ -50,7 +53,10 @@ class SoftAttention(layers.Layer):
 
     def call(self, features):
         height, width = features.shape[1:3]
-        scores = self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
+        if self.form == "uniform":
+            scores = ops.zeros_like(features[..., :1]) * ops.ones((self.maps,), features.dtype)
+        else:
+            scores = self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
         flat = ops.reshape(scores, (-1, height * width, self.maps))
         maps = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, self.maps))
         weighted = features * ops.sum(maps, axis=-1, keepdims=True)

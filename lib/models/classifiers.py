@@ -31,8 +31,10 @@ def build_classifier(
     softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
 
     Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
-    input; `frozen`, with gamma fixed at 0, so that the attended half is zeros; `attention-no-dropout`. Beyond the
-    paper, in place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
+    input; `uniform`, with the reference's map held constant, at the same scale and with the same parameters, so that
+    what is left is attention itself; `frozen`, with gamma fixed at 0, so that the attended half is zeros;
+    `attention-gamma1` and `attention-gamma3`, with gamma fixed at 1 and 3; `attention-no-dropout`. Beyond the paper, in
+    place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
 
     With `precision` "mixed_bfloat16" all between the preprocessing and the logits is computed in bfloat16; weights,
     pixels, logits and probabilities are float32, so that `set_weights` passes between the two.
@@ -97,11 +99,12 @@ def _attended(features, settings, variant):
     if variant == "cbam":
         weighted, _ = CBAM(name="cbam")(features)
         return weighted
+    fixed = {"frozen": 0.0, "attention-gamma1": 1.0, "attention-gamma3": 3.0}.get(variant)
     block = SoftAttention(
         settings.attention_maps,
-        gamma=0.0 if variant == "frozen" else settings.gamma,
-        form="reference" if variant == "attention-reference" else "formula",
-        train_gamma=variant != "frozen",
+        gamma=settings.gamma if fixed is None else fixed,
+        form={"attention-reference": "reference", "uniform": "uniform"}.get(variant, "formula"),
+        train_gamma=fixed is None,
         name="soft_attention",
     )
     weighted, _ = block(features)

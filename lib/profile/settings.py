@@ -31,8 +31,9 @@ def _datasets() -> dict[str, dict]:
 DATASETS = _datasets()
 Dataset, Backbone = Literal[tuple(DATASETS)], Literal[tuple(BACKBONES)]
 Variant = Literal[
-    "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam"
-]
+    "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam",
+    "uniform", "attention-gamma1", "attention-gamma3",
+]  # fmt: skip
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 

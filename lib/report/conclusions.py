@@ -21,6 +21,7 @@ SAME_MAP = 0.5  # rank correlation above which two maps count as much the same
 ISOLATES = {
     "baseline": "the whole attentive head",
     "pooling": "attention, against the features themselves in its place",
+    "uniform": "attention itself, against the reference's map held constant",
     "frozen": "attention, against the same block with gamma held at 0",
     "attention-no-dropout": "the dropout",
     "attention-reference": "the formula, against the reference code's arithmetic",

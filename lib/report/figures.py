@@ -24,9 +24,12 @@ COLOURS = {
     "frozen": "#56B4E9",
     "se": "#000000",
     "cbam": "#882255",
+    "uniform": "#666666",
+    "attention-gamma1": "#8B4513",
+    "attention-gamma3": "#B8860B",
 }
-MARKERS = dict(zip(COLOURS, "os^vDPX*", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--"), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*h<>", strict=True))
+DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-."), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page
