@@ -24,9 +24,9 @@ COLOURS = {
     "frozen": "#56B4E9",
     "se": "#000000",
     "cbam": "#882255",
-    "uniform": "#666666",
-    "attention-gamma1": "#8B4513",
-    "attention-gamma3": "#B8860B",
+    "uniform": "#3b2fd0",
+    "attention-gamma1": "#8c2d04",
+    "attention-gamma3": "#20264f",
 }
 MARKERS = dict(zip(COLOURS, "os^vDPX*h<>", strict=True))
 DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-."), strict=True))
