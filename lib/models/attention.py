@@ -1,4 +1,4 @@
-"""The attention blocks that a head may hold: soft attention after the paper, and two that practice knows better."""
+"""The attention blocks that a head may hold: soft attention after Datta et al., and two that practice knows better."""
 
 import keras
 from keras import layers, ops
@@ -11,9 +11,9 @@ class SoftAttention(layers.Layer):
     Input: a feature map t, float, shape (n, h, w, c). Returns a pair: the weighted features, shape
     (n, h, w, c), and the K attention maps, shape (n, h, w, K), each of which sums to 1 over h x w.
 
-    `form="formula"` follows the equation of Datta et al. 2021 as Wasserman 2022 (section 3.3) restates
-    it: W_k is a 3 x 3 x c kernel and gamma a learnable scalar. `form="reference"` does the arithmetic of
-    the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1) with a kernel of shape
+    The paper (section 3.3) gives no formula and refers to Datta et al. 2021, whose article and whose code differ.
+    `form="formula"` follows the article's equation: W_k is a 3 x 3 x c kernel and gamma a learnable scalar.
+    `form="reference"` does the arithmetic of the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1) with a kernel of shape
     (c, 3, 3, 1, K) drawn with `he_uniform` and strides (1, 1, c), then a ReLU, and no gamma. Read against Keras' axis
     order, its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
     one position on the channel axis: the maps see the first three channels only, and of the c kernel
