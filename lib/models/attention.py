@@ -13,14 +13,14 @@ class SoftAttention(layers.Layer):
 
     The paper (section 3.3) gives no formula and refers to Datta et al. 2021, whose article and whose code differ.
     `form="formula"` follows the article's equation: W_k is a 3 x 3 x c kernel and gamma a learnable scalar.
-    `form="reference"` does the arithmetic of the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1) with a kernel of shape
-    (c, 3, 3, 1, K) drawn with `he_uniform` and strides (1, 1, c), then a ReLU, and no gamma. Read against Keras' axis
-    order, its axis of length c lies along the height, 3 x 3 along width and channels, and the stride leaves
-    one position on the channel axis: the maps see the first three channels only, and of the c kernel
-    rows only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here.
-    TensorFlow's own 3D convolution is not reliable on a CPU when the stride exceeds the kernel, neither
-    forward, with oneDNN, nor backward, so that the public code's input gradients are wrong there.)
-    Both forms have 9 c K + K weights, and the formula one more for gamma, which `train_gamma=False` fixes.
+    `form="reference"` does the arithmetic of the public Keras code of Datta et al.: a 3D convolution over (h, w, c, 1)
+    with a kernel of shape (c, 3, 3, 1, K) drawn with `he_uniform` and strides (1, 1, c), then a ReLU, and no gamma.
+    Read against Keras' axis order, its axis of length c lies along the height, 3 x 3 along width and channels, and the
+    stride leaves one position on the channel axis: the maps see the first three channels only, and of the c kernel rows
+    only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here. TensorFlow's own 3D
+    convolution is not reliable on a CPU when the stride exceeds the kernel, neither forward, with oneDNN, nor backward,
+    so that the public code's input gradients are wrong there.) Both forms have 9 c K + K weights, and the formula one
+    more for gamma, which `train_gamma=False` fixes.
     `form="uniform"` is the control for attention itself: each map is 1 / (h w) everywhere, so that the block scales the
     features by K / (h w), as the reference does on average; it has the reference's weights, which nothing trains.
     """
