@@ -56,7 +56,8 @@ class Epoch(keras.utils.PyDataset):
     """The batches of one epoch, in an order that depends on (seed, epoch) alone, so that resuming is exact.
 
     `images` is uint8 (n, h, w, 3), possibly memory-mapped, and only the batch at hand is read. With
-    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch.
+    `fraction` < 1 an epoch is that share of the data, drawn without replacement, a new draw each epoch. Of images with
+    several views, (n, views, h, w, c), each epoch draws one.
     """
 
     def __init__(self, images, labels, classes, weights, settings, fraction, seed, epoch):
@@ -64,6 +65,8 @@ class Epoch(keras.utils.PyDataset):
         order = np.random.default_rng([seed, epoch]).permutation(len(labels))
         self.order = order[: max(settings.batch_size, round(fraction * len(labels)))]
         self.images, self.labels, self.weights = images, labels, weights
+        views = images.shape[1] if len(images.shape) == 5 else 0
+        self.views = np.random.default_rng([seed, epoch, 1]).integers(views, size=len(labels)) if views else None
         self.classes, self.batch_size = classes, settings.batch_size
 
     def __len__(self):
@@ -72,8 +75,9 @@ class Epoch(keras.utils.PyDataset):
     def __getitem__(self, batch):
         rows = np.sort(self.order[batch * self.batch_size : (batch + 1) * self.batch_size])
         labels = self.labels[rows]
+        images = self.images[rows] if self.views is None else self.images[rows, self.views[rows]]
         return (
-            self.images[rows].astype("float32"),
+            images.astype("float32"),
             keras.utils.to_categorical(labels, self.classes),
             self.weights[labels],
         )
@@ -88,7 +92,7 @@ class Epoch(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
-        shape, classes = self.images.shape[1:], self.classes
+        shape, classes = self.images.shape[-3:], self.classes
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = tf.data.Dataset.from_generator(
@@ -151,7 +155,7 @@ def train(
     else:
         # XLA on a CPU is slower than TensorFlow's plain graph, which uses oneDNN; elsewhere Keras decides.
         model.compile(
-            keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
+            keras.optimizers.Adam(_rate(settings, fraction, len(training[1])), epsilon=settings.adam_epsilon),
             keras.losses.CategoricalCrossentropy(),
             metrics=["accuracy"],
             jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
@@ -185,6 +189,20 @@ def train(
     if settings.restore_best:
         model.load_weights(directory / CHECKPOINT.format(best + 1))
     return model, history
+
+
+def _rate(settings: Training, fraction: float, images: int):
+    """The learning rate, or its course over all steps."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    steps = -(-max(settings.batch_size, round(fraction * images)) // settings.batch_size)
+    warm = steps * settings.warmup_epochs
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warm else settings.learning_rate,
+        max(1, steps * settings.epochs - warm),
+        warmup_target=settings.learning_rate if warm else None,
+        warmup_steps=warm,
+    )
 
 
 def _adversarial_trainer(model, settings):

@@ -81,6 +81,7 @@ class Model(Section):
     gamma: float = 0.01  # initial value of the learnable scalar
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_norm_momentum: Share = 0.99
+    frozen_up_to: str = ""  # a layer of the backbone: all up to it keeps its weights, and is computed once
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +152,9 @@ class Training(Section):
     epoch_fraction: dict[Dataset, Annotated[float, Field(gt=0, le=1)]] = {"ham10000": 0.1}
     class_weights: bool = True
     adversarial: Adversarial | None = None  # beyond the paper: train on adversarial images
+    views: Literal[1, 8] = 1  # 8: the flips and rotations of each training image; behind a frozen stem only
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero, over all epochs
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0  # of a cosine
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
 
 
@@ -281,6 +285,10 @@ class Profile(Section):
             raise ValueError(
                 f"{backbone} cuts images into patches of {multiple} pixels: image_size {size} does not fit"
             )
+        if self.training.views > 1 and not self.model.frozen_up_to:
+            raise ValueError("training.views needs model.frozen_up_to: views are made of what a frozen stem gives")
+        if self.training.adversarial and self.model.frozen_up_to:
+            raise ValueError("training.adversarial trains on pixels, which model.frozen_up_to does not show")
         if not {"baseline", "attention"} <= set(self.variants):
             raise ValueError("variants needs both baseline and attention: the study compares them")
         return self

@@ -26,7 +26,7 @@ from lib.data.prepared import Prepared, Rows, prepare
 from lib.data.preprocessing import images_and_records
 from lib.evaluation import outcomes_of_one, robust_accuracy
 from lib.evaluation.claims import inactive_attention
-from lib.models import build_classifier, parameter_counts
+from lib.models import build_classifier, frozen, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
 from lib.models.training import best_epoch, set_determinism, train
 from lib.profile import load_profile, with_training
@@ -346,10 +346,17 @@ def _fit(study, variant, training, validation, work):
         sizes = len(study.info.classes), profile.preprocessing.image_size
         return build_classifier(profile.model, variant, *sizes, study.seed, precision)
 
+    stem = profile.model.frozen_up_to
+    if stem:
+        whole = build(settings.precision)
+        front, rest = frozen.split(whole, stem)
+        cache, key = ROOT / "data" / "cache" / study.dataset, study.fingerprint
+        training = frozen.features(front, training[0], settings.views, cache, f"{key} training"), training[1]
+        validation = frozen.features(front, validation[0], 1, cache, f"{key} validation"), validation[1]
     bar = tqdm(total=settings.epochs, desc=f"{study.dataset} {variant}", unit="epoch")
     with bar as progress:
         model, history = train(
-            build(settings.precision),
+            rest if stem else build(settings.precision),
             training,
             validation,
             settings,
@@ -358,6 +365,11 @@ def _fit(study, variant, training, validation, work):
             seed=study.seed,
             progress=progress,
         )
+    if stem:
+        for layer in model.layers:  # training that went on has read the rest anew
+            if layer.weights:
+                whole.get_layer(layer.name).set_weights(layer.get_weights())
+        model = whole
     if settings.precision != "float32":
         # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16, so that
         # a smaller budget would be rounded away.
