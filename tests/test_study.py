@@ -148,6 +148,7 @@ def test_a_run_killed_just_before_it_keeps_its_model_goes_on(tmp_path, monkeypat
     def killed(model):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
     study = Study("test", "chestxray14", 0)
     study.runs = tmp_path
     with monkeypatch.context() as patch:
