@@ -8,14 +8,21 @@ Writes tables, figures and a page, index.html; stopped and called again, it goes
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from lib import StudyError
-from lib.attacks import ATTACKS, make_attack
-from lib.evaluation import benchmark
+# TensorFlow greets on the way in, past every setting for its logs.
+kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 2)
+try:
+    from lib import StudyError
+    from lib.attacks import ATTACKS, make_attack
+    from lib.evaluation import benchmark
+finally:
+    os.dup2(kept, 2)
 
 
 def main(arguments=None) -> int:
