@@ -4,9 +4,11 @@ from pathlib import Path
 
 import jinja2
 import nbformat
+import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.evaluation.claims import PAPER_GAIN, estimate, stem
+from lib.evaluation.comparison import largest_gains
 from lib.profile import Profile, load_profile
 from lib.report.sentences import gains
 from lib.report.tables import written
@@ -31,7 +33,11 @@ def parts() -> dict[str, str]:
     low, high = relative["ci_low"], relative["ci_high"]
     verdict = "Attention helps." if low > 0 else "Attention harms." if high < 0 else "No measurable effect."
     holds_paper = low <= PAPER_GAIN <= high
+    curves = pd.concat([tables["robust_accuracy"], repeated["robust_accuracy"]])
+    maxima = largest_gains(curves.query("attack == 'autoattack' and norm == 'linf' and through == 'logits'"))
+    reach = {name: rows["typical"] >= PAPER_GAIN for name, rows in maxima.groupby("pair")}
     values = {
+        "maxima": {name.split()[0]: (int(which.sum()), len(which)) for name, which in reach.items()},
         "verdict": "Inconclusive." if low <= 0 and holds_paper else verdict,
         "holds_paper": holds_paper,
         "points": points.rename({"difference": "ours"}),
