@@ -26,7 +26,7 @@ BY_VALUE = (
 )
 STUDY = ROOT / "lib" / "study" / "study.py"
 # Methods of a study whose answers are in every key: the model's key names the data and how it was trained.
-KEYED = ("trained", "split", "index", "images", "pixels", "model_key", "directory", "provenance", "kept")
+KEYED = ("trained", "split", "index", "images", "pixels", "fingerprint", "model_key", "directory", "provenance", "kept")
 
 
 def sources(entry: str | Path) -> list[str]:

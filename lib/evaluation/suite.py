@@ -133,6 +133,7 @@ def benchmark(
         "notes": " ".join(classifier.notes) or "none",
         "classes": ", ".join(names),
         "maps": f"PGD at epsilon {middle:g}",
+        "checks": f"{len(rows)} images, PGD at epsilon {middle:g}",
     }
     curves = [_curve(outcomes)]
     if others is not None:
