@@ -19,6 +19,7 @@ from lib.data import DATASETS
 from lib.evaluation.claims import estimate, stem
 from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
+from tools.failures import failures
 
 # Seconds of a job by stage, in the order of the graph, where no published run says how long they take.
 SECONDS = {
@@ -82,60 +83,39 @@ def answer(profile: Profile) -> Table:
     return shown
 
 
-def failures(runs: Path, since: float) -> list[str]:
-    """The last lines of the logs of jobs that began after `since` (seconds) and did not finish.
-
-    Where a job on a cluster wrote nothing, what Slurm itself says of it.
-    """
-    said = []
-    for log in sorted(runs.rglob("*.log")):
-        if log.name == "snakemake.log" or log.stat().st_mtime < since or log.with_suffix(".done").exists():
-            continue
-        lines = _words(log) or [line for path in _slurm_logs(log, runs, since) for line in _words(path)]
-        said.append("\n".join([f"Failed, {log.relative_to(ROOT)}:", *(lines[-2:] or ["(nothing was written)"])]))
-    return said
-
-
-def _words(log: Path) -> list[str]:
-    """The lines of a log without progress bars and TensorFlow's warnings."""
-    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and "WARNING" not in line and "it/s" not in line]
-
-
-def _slurm_logs(log: Path, runs: Path, since: float) -> list[Path]:
-    """The logs that Snakemake's Slurm plugin has Slurm write of a job: rule_<stage>/<wildcards>/<number>.log."""
-    wildcards = {part.removeprefix("seed") for part in log.parent.relative_to(runs).parts}
-    found = (ROOT / ".snakemake" / "slurm_logs" / f"rule_{log.stem}").rglob("*.log")
-    mine = [path for path in found if wildcards <= set(path.parent.name.split("_")) and path.stat().st_mtime >= since]
-    return sorted(mine, key=lambda path: path.stat().st_mtime)
-
-
 def show(profile: Profile, datasets: list[str], command: list[str], console: Console) -> int:
-    """Run Snakemake under the display, and return its exit status: a line for each network, and the time left."""
+    """Run Snakemake under the display, a line for each data set, and return its exit status."""
     runs, todo, cost = ROOT / "data" / "runs" / profile.profile, jobs(profile, datasets), seconds(profile)
     runs.mkdir(parents=True, exist_ok=True)
-    cost, begin, told = {marker: cost[stage] for marker, (_, stage) in todo.items()}, time.time(), 0.0
-    done = {marker for marker in todo if marker.exists()}
-    before, total = sum(cost[marker] for marker in done), sum(cost.values())
-    bar = Progress(BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
-                   disable=not console.is_terminal)  # fmt: skip
-    with open(runs / "snakemake.log", "w") as log, bar:
+    sets = pd.DataFrame(todo.values(), index=list(todo), columns=["dataset", "stage"])
+    sets["seconds"], sets["done"] = sets["stage"].map(cost), [marker.exists() for marker in todo]
+    before, begin, told = sets.loc[sets["done"], "seconds"].sum(), time.time(), 0.0
+    columns = TextColumn("{task.description:16}"), BarColumn(), TextColumn("{task.fields[jobs]}"), TimeElapsedColumn()
+    with (
+        open(runs / "snakemake.log", "w") as log,
+        Progress(*columns, console=console, disable=not console.is_terminal) as bars,
+    ):
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
-        task, ended = bar.add_task("", total=total), False
+        titles = {name: DATASETS[name].short if name else "results, report" for name in sets["dataset"].unique()}
+        rows, ended = {name: bars.add_task(title, jobs="") for name, title in titles.items()}, False
         while not ended:
             ended = process.poll() is not None
-            new = [m for m in todo if m not in done and m.exists() and m.stat().st_mtime >= begin - 1]
-            done.update(new)
-            for marker in new:
-                if todo[marker][1] == "variant":
-                    bar.console.print(result(profile, todo[marker][0], marker))
-            ready = sum(cost[marker] for marker in done)
-            if ready > before and time.time() - told > (1 if console.is_terminal else 60):
-                told, left = time.time(), (time.time() - begin) * (total - ready) / (ready - before)
-                words = f"{ready / total:.0%} done, about {max(1, round(left / 60))} min left"
-                bar.update(task, completed=ready, description=f"{len(done)} of {len(todo)} jobs, {words}")
-                if not console.is_terminal:
-                    console.print(words)
+            for marker, job in sets[~sets["done"]].iterrows():
+                if marker.exists() and marker.stat().st_mtime >= begin - 1:
+                    sets.loc[marker, "done"] = True
+                    if job["stage"] == "variant":
+                        bars.console.print(result(profile, job["dataset"], marker))
+            ready, total = sets.loc[sets["done"], "seconds"].sum(), sets["seconds"].sum()
+            words = f"{ready / total:.0%} done"
+            if ready > before:
+                left = (time.time() - begin) * (total - ready) / (ready - before)
+                words += f", about {max(1, round(left / 60))} min left"
+            for name, group in sets.groupby("dataset"):
+                spent, said = group.loc[group["done"], "seconds"].sum(), f"{group['done'].sum()} of {len(group)} jobs"
+                bars.update(rows[name], total=group["seconds"].sum(), completed=spent, jobs=said if name else words)
+            if not console.is_terminal and ready > before and time.time() - told > 60:
+                told = time.time()
+                console.print(words)
             time.sleep(0 if ended else 0.5)
     return process.returncode
 
