@@ -61,8 +61,6 @@ def assemble(source: Path) -> None:
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
     for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
         complete(folder)
-    for page in source.rglob("*.md"):
-        page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
     (source / "notebooks").mkdir()
     shown = set()
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
@@ -72,6 +70,8 @@ def assemble(source: Path) -> None:
                 cell.source, code = links.to_pages(cell.source)
                 shown |= code
         nbformat.write(notebook, source / "notebooks" / path.name)
+    for page in source.rglob("*.md"):
+        page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
     for module in shown:
         code = f"```{{literalinclude}} {Path(module).name}\n:language: python\n```"
         page = f"---\norphan: true\n---\n\n# {module}\n\n{code}\n"
@@ -131,10 +131,13 @@ def complete(folder: Path) -> None:
 
 
 def without_folder_links(text: str, here: Path) -> str:
-    """Markdown in which links to folders, which a web server need not list, are plain text."""
+    """Markdown in which links to folders, which a web server need not list, are plain text, and to notebooks that the
+    pages do not hold, those of published runs."""
 
     def plain(match):
-        return match[1] if (here / match[2]).is_dir() else match[0]
+        target = here / match[2]
+        beyond = target.suffix == ".ipynb" and not target.exists()
+        return match[1] if target.is_dir() or beyond else match[0]
 
     return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)\)", plain, text)
 
