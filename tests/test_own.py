@@ -87,6 +87,15 @@ def test_one_unit_is_two_classes(seed, ending):
         np.testing.assert_allclose(logits[:, 1], z, rtol=1e-4, atol=1e-5)
 
 
+def test_a_probability_whose_logit_is_out_of_reach_is_no_logit():
+    model = network(lambda h: layers.Average()([layers.Dense(1, activation="sigmoid")(h) for _ in range(2)]))
+    classifier = Classifier(model)
+    np.testing.assert_allclose(
+        expit(classifier.logits(IMAGES)[:, 1]), model.predict(IMAGES, verbose=0)[:, 0], rtol=1e-4
+    )
+    assert "log-odds" in classifier.notes[0]
+
+
 def curve(model, images=IMAGES, labels=LABELS, epsilons=(1, 8), **options):
     table = robust_accuracy(model, images, labels, PGD, epsilons, **options)
     return table.pivot_table(index="image_id", columns="epsilon", values="correct").to_numpy()

@@ -13,7 +13,7 @@ from keras import ops
 
 from lib import StudyError
 
-PASSED = ("Identity", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "InputLayer")
+PASSED = ("Identity", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout")
 """Layers that change nothing in inference: an ending is looked for in front of them."""
 
 
@@ -56,6 +56,9 @@ def logits_of(model: keras.Model, float32: bool = True) -> Logits:
     if kind == "probabilities":
         notes.append("The model gives probabilities whose logits are out of reach; their logarithm is attacked.")
         logits = Logarithm(name="logarithm")(logits)
+    if kind == "sigmoid":
+        notes.append("The model gives a probability whose logit is out of reach; its log-odds are attacked.")
+        logits = LogOdds(name="log_odds")(logits)
     if kind == "sigmoids":
         raise StudyError(
             f"The model ends in {logits.shape[1]} separate sigmoids, an answer for each class by itself; pass a model "
@@ -83,6 +86,14 @@ class Logarithm(keras.layers.Layer):
         return ops.log(ops.maximum(probabilities, 1e-30))
 
 
+@keras.saving.register_keras_serializable("study")
+class LogOdds(keras.layers.Layer):
+    """The logarithm of p / (1 - p): the logit of a probability p of one class."""
+
+    def call(self, p):
+        return ops.log(ops.maximum(p, 1e-30)) - ops.log(ops.maximum(1 - p, 1e-30))
+
+
 def _before_ending(tensor):
     """The tensor that a softmax or a sigmoid at the end was made of, and what it is: logits, sigmoids or unknown."""
     operation = tensor._keras_history.operation
@@ -91,8 +102,6 @@ def _before_ending(tensor):
         inner, kind = _before_ending(operation.outputs[0])
         return keras.Model(operation.inputs[0], inner)(_input(tensor)), kind
     if name in PASSED or (name == "Activation" and activation is keras.activations.linear):
-        if name == "InputLayer":
-            return tensor, "unknown"
         return _before_ending(_input(tensor))
     if name == "Softmax" or activation is keras.activations.softmax:
         return _without(operation, tensor), "logits"
@@ -121,13 +130,12 @@ def _without(operation, tensor):
 
 
 def _seen(network: keras.Model) -> str:
-    """What outputs look like on random images: probabilities, or logits."""
+    """What outputs look like on random images: probabilities, a sigmoid of one unit, or logits."""
     shape = [size or 64 for size in network.input_shape[1:]]
     images = np.random.default_rng(0).uniform(0, 255, (4, *shape)).astype("float32")
     scores = np.concatenate([ops.convert_to_numpy(network(x, training=False)) for x in (images, images / 255)])
     if scores.shape[1] == 1:
-        within = ((scores >= 0) & (scores <= 1)).all()
-        return "sigmoid" if within else "logits"
+        return "sigmoid" if ((scores >= 0) & (scores <= 1)).all() else "logits"
     simplex = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
     return "probabilities" if simplex else "logits"
 

@@ -70,11 +70,8 @@ def prepare(
     settings = [split.model_dump(), preprocessing.model_dump()]
     code = code_key(prepare)
     info = dataset_info(dataset)
-    facts = (
-        [list(info.classes), info.columns, Path(info.reader).read_text()]
-        if info.own and info.reader
-        else ([list(info.classes), info.columns] if info.own else [])
-    )
+    facts = [list(info.classes), info.columns] if info.own else []
+    facts += [Path(info.reader).read_text()] if Path(info.reader).is_file() else []  # one that is gone is named below
     key = artifacts.key_of(dataset, settings, artifacts.listing(Path(root) / dataset), code, *facts)
     path = cache / f"index-{key}.csv"
 

@@ -26,14 +26,9 @@ def load_network(path) -> keras.Model:
         raise StudyError(f"There is no model file {path}.")
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise StudyError(f"{path.name} is no model file: give one that ends in .keras or .h5.")
-    if path.suffix == ".keras":
-        config = _keras_config(path)
-        how = "keras.saving.load_model(path, safe_mode=False)"
-    else:
-        config = _hdf5_config(path)
-        how = "keras.models.load_model(path, safe_mode=False)"
+    config = _keras_config(path) if path.suffix == ".keras" else _hdf5_config(path)
     if _holds_lambda(config):
-        raise StudyError(f"{path.name} is not loaded, as {TRUST}: {how}.")
+        raise StudyError(f"{path.name} is not loaded, as {TRUST}: keras.saving.load_model(path, safe_mode=False).")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # layers of somebody's own may fail in any way

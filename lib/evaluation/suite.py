@@ -58,7 +58,7 @@ def benchmark(
     bounds=(0, 255),
     epsilons=(0.25, 0.5, 1, 2, 4),
     norm="linf",
-    attack=None,
+    attack="autoattack",
     targets=None,
     batch_size=None,
     seed=0,
@@ -79,7 +79,7 @@ def benchmark(
     labels : the true classes, whole numbers (n,) or one-hot rows; the CSV; None for a folder of folders.
     bounds : the range of the pixels that the model takes, as in Foolbox; epsilons are in the same unit.
     epsilons : budgets.  norm : "linf" or "l2".
-    attack : an attack of `lib.attacks` or its name; the standard AutoAttack when None.
+    attack : an attack of `lib.attacks`, or the name of one; by default the standard AutoAttack.
     targets : classes to be reached, as labels; any wrong class will do when None.
     classes : names of the classes.  layer : whose map Grad-CAM weights; the last feature map when None.
     folder : where progress is kept: killed and called again with the same arguments, it goes on.
@@ -102,7 +102,7 @@ def benchmark(
     names = [str(name) for name in classes] if classes is not None else [str(k) for k in range(classifier.classes)]
     if len(names) != classifier.classes:
         raise StudyError(f"The model has {classifier.classes} classes, and {len(names)} names are given.")
-    made = make_attack(attack or "autoattack", norm=norm) if attack is None or isinstance(attack, str) else attack
+    made = make_attack(attack, norm=norm) if isinstance(attack, str) else attack
     options = {"bounds": bounds, "targets": targets, "batch_size": batch_size, "seed": seed, "progress": progress}
 
     def attacked(of):
@@ -116,11 +116,7 @@ def benchmark(
     grid = checked_grid(epsilons)
     middle = float(grid[len(grid) // 2])
     rows = np.unique(np.linspace(0, len(images) - 1, min(examined, len(images))).round().astype(int))
-    pgd = (
-        make_attack("pgd", norm=made.norm.name)
-        if batch_size is None
-        else make_attack("pgd", norm=made.norm.name, batch_size=batch_size)
-    )
+    pgd = make_attack("pgd", norm=made.norm, batch_size=batch_size or made.batch_size)
     checks = trust(classifier, gray[rows], labels[rows], middle * unit, attack=pgd, seed=seed)
     checks = pd.concat([looked_at(classifier, labels, outcomes, names), checks.assign(n=len(rows))], ignore_index=True)
     maps, pictures = _maps(model, classifier, gray, labels, outcomes, pgd, middle * unit, layer)
@@ -135,10 +131,10 @@ def benchmark(
         "maps": f"PGD at epsilon {middle:g}",
         "checks": f"{len(rows)} images, PGD at epsilon {middle:g}",
     }
-    curves = [_curve(outcomes)]
+    curve = _curve(outcomes)
     if others is not None:
-        curves = [_curve(table).assign(network=name) for name, table in (("network", outcomes), ("other", others))]
-    curve = pd.concat(curves, ignore_index=True)
+        both = curve.assign(network="network"), _curve(others).assign(network="other")
+        curve = pd.concat(both, ignore_index=True)
     comparison = _compared(outcomes, others)
     return Result(curve, outcomes, _distances(outcomes), checks, maps, comparison, pictures, facts)
 
