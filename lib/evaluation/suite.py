@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import StudyError
-from lib.artifacts import replacing
+from lib import StudyError, artifacts
 from lib.attacks import Classifier, make_attack, trust
 from lib.attacks.base import checked_classes
 from lib.evaluation.comparison import median_distance
@@ -184,16 +183,14 @@ def _kept(classifier, images, labels, attack, epsilons, folder, options) -> pd.D
     for array in (images, labels, options["targets"]):
         digest.update(b"" if array is None else np.ascontiguousarray(array))
     digest.update(repr((attack, sorted(map(float, epsilons)), options["bounds"], options["seed"])).encode())
-    path = Path(folder) / f"outcomes-{digest.hexdigest()}.csv"
-    if path.is_file():
-        return pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False).astype({"smallest_epsilon": float})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    key = digest.hexdigest()
     if hasattr(attack, "state") and attack.state is None:
-        attack = attack.with_(state=str(path.parent / "state"))
-    table = robust_accuracy(classifier, images, labels, attack, epsilons, **options)
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return table
+        attack = attack.with_(state=str(Path(folder) / "state"))
+
+    def make(temporary):
+        robust_accuracy(classifier, images, labels, attack, epsilons, **options).to_csv(temporary, index=False)
+
+    return artifacts.cached(Path(folder) / f"outcomes-{key}.csv", key, make, artifacts.read_table)
 
 
 def _curve(outcomes: pd.DataFrame) -> pd.DataFrame:
