@@ -119,6 +119,8 @@ rule prepare:
 rule variant:
     input:
         prepared,
+        # The adversarially trained network goes on from the baseline.
+        lambda wildcards: f"{HERE}/baseline/variant.done" if wildcards.variant == "adversarial" else [],
         sources("lib/study/__main__.py"),
     output:
         touch(f"{HERE}/{{variant}}/variant.done"),
@@ -140,7 +142,7 @@ rule variant:
 
 # The notebooks of one data set and seed: what each needs beside its variants, priority, and whether it wants a GPU.
 STAGES = {
-    "train": ("02_training", [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds], 0, 0),
+    "train": ("02_training", [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds_of("attention")], 0, 0),
     "attack": ("03_attacks", [], 5, GPUS),  # the longest of them
     "gradcam": ("04_gradcam", [], 0, GPUS),
     "why": ("05_why", [f"{HERE}/attack.done"], 0, 0),

@@ -9,6 +9,7 @@ from lib.models import build_classifier
 from lib.models.adversarial import AdversarialTrainer, TradesLoss
 from lib.models.training import set_determinism, train
 from lib.profile import Adversarial, Model, Training
+from lib.study import Study
 
 EPSILON = 8.0
 SMALL = Model(backbone="resnet14", weights="none", width=4)
@@ -102,3 +103,25 @@ def test_in_bfloat16_it_is_the_trained_network_that_is_attacked():
     trainer.network.train_on_batch(images, np.eye(2)[[0, 1, 0, 1]])
     assert np.abs(trainer.classifier.logits(images) - before).max() > 0
     assert trainer.classifier.network.get_layer("logits") is model.get_layer("logits")
+
+
+def test_the_positive_control_goes_on_from_the_trained_baseline(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
+    study = Study("test", "chestxray14", 0)
+    study.runs = tmp_path
+    tuning = Training(
+        learning_rate=1e-12, epochs=1, batch_size=16, epoch_fraction={}, restore_best=False, kept_as="float16",
+        adversarial=Adversarial(method="pgd-at", epsilon=1, steps=1),
+    )  # fmt: skip
+    variants = ["baseline", "attention", "adversarial"]
+    study.profile = study.profile.model_copy(update={"tuning": tuning, "variants": variants})
+    baseline, tuned = (study.trained(variant)[0] for variant in ("baseline", "adversarial"))
+    for before, after in zip(baseline.trainable_weights, tuned.trainable_weights, strict=True):
+        held = np.asarray(after)
+        np.testing.assert_array_equal(held, held.astype("float16").astype("float32"))
+        np.testing.assert_allclose(held, before, rtol=1e-3, atol=1e-6)  # so small a rate leaves them where they were
+    key = study.model_key("adversarial")
+    study.profile = study.profile.model_copy(
+        update={"training": study.profile.training.model_copy(update={"learning_rate": 0.5})}
+    )
+    assert study.model_key("adversarial") != key, "another baseline gives another control"

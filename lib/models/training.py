@@ -191,6 +191,17 @@ def train(
     return model, history
 
 
+def rounded(weights: list[np.ndarray], kept_as: str) -> list[np.ndarray]:
+    """Weights, float32, rounded to what `kept_as` ("float32" or "float16") can hold.
+
+    Raises StudyError for weights that float16 cannot hold, which are those beyond 65,504.
+    """
+    held = [weight.astype(kept_as).astype("float32") for weight in weights]
+    if not all(np.isfinite(weight).all() for weight in held):
+        raise StudyError(f"Weights do not fit into {kept_as}: set training.kept_as to float32.")
+    return held
+
+
 def _rate(settings: Training, fraction: float, images: int):
     """The learning rate, or its course over all steps."""
     if settings.schedule == "constant":

@@ -26,7 +26,7 @@ DEPARTURES = {
     "frozen stem": ["model.frozen_up_to"],
     "augmentation": ["training.views"],
     "adversarial training": ["training.adversarial"],
-    "precision": ["training.precision"],
+    "precision": ["training.precision", "training.kept_as"],
     "number of epochs": ["training.epochs", "training.patience", "training.min_delta"],
 }
 """What counts as a departure from the paper's protocol, and the settings that make it."""

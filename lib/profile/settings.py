@@ -32,7 +32,7 @@ DATASETS = _datasets()
 Dataset, Backbone = Literal[tuple(DATASETS)], Literal[tuple(BACKBONES)]
 Variant = Literal[
     "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam",
-    "uniform", "attention-gamma1", "attention-gamma3",
+    "uniform", "attention-gamma1", "attention-gamma3", "adversarial",
 ]  # fmt: skip
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -156,6 +156,8 @@ class Training(Section):
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero, over all epochs
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # of a cosine
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
+    # float16: what was trained is rounded before anything is measured, so that files half as large hold the very network
+    kept_as: Literal["float32", "float16"] = "float32"
 
 
 class Attack(Section):
@@ -168,6 +170,7 @@ class Attack(Section):
     epsilons: list[Annotated[float, Field(gt=0)]] | None = None
     through: Literal["logits", "softmax"] = "logits"
     images: Positive | None = None  # a stratified subset of the attacked images, for slow attacks
+    every_run: bool = False  # also in those runs that meet, with repeats: claims, little more than the headline attack
     parameters: dict[str, Any] = {}
 
     @property
@@ -253,8 +256,9 @@ class Profile(Section):
     variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
     controls: list[Variant] = []  # further variants, for the first seed only
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    runs: dict[Variant, Positive] = {}  # variants that are trained with the first so many seeds, not with all
     # What is done with the controls and with the seeds after the first: all that is done with the variants of the
-    # first, or what C1 to C3 need, which is training and the headline attack.
+    # first, or what C1 to C3 need: training, the headline attack, and the attacks that say every_run.
     repeats: Literal["all", "claims"] = "all"
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
@@ -262,6 +266,7 @@ class Profile(Section):
     preprocessing: Preprocessing = Preprocessing()
     model: Model = Model()
     training: Training = Training()
+    tuning: Training | None = None  # of the variant adversarial, which goes on from the trained baseline, whole
     contrast: dict[str, int | float] = {}  # training settings under which 02_training follows gamma once more
     evaluation: Evaluation
 
@@ -276,6 +281,10 @@ class Profile(Section):
                 raise ValueError(f"{name} lists an entry twice")
         if set(self.controls) & set(self.variants) or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
+        if unknown := set(self.runs) - set(self.variants):
+            raise ValueError(f"runs names {', '.join(sorted(unknown))}, which variants does not list")
+        if ("adversarial" in self.variants + self.controls) != bool(self.tuning and self.tuning.adversarial):
+            raise ValueError("the variant adversarial and a tuning section with its adversarial belong together")
         Training(**(self.training.model_dump() | self.contrast))
         backbone, size = self.model.backbone, self.preprocessing.image_size
         smallest, multiple = (BACKBONES[backbone].get(limit, 1) for limit in ("smallest", "multiple"))
@@ -294,8 +303,14 @@ class Profile(Section):
         return self
 
     def variants_of(self, seed: int) -> list[str]:
-        """The variants trained and attacked with this seed: all, and the controls with the first seed."""
-        return self.variants + (self.controls if seed == self.seeds[0] else [])
+        """The variants trained and attacked with this seed, in the order of `variants`, then `controls`."""
+        number = self.seeds.index(seed) if seed in self.seeds else 0
+        run = [variant for variant in self.variants if number < self.runs.get(variant, len(self.seeds))]
+        return run + (self.controls if seed == self.seeds[0] else [])
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """The seeds that a variant is trained with."""
+        return [seed for seed in self.seeds if variant in self.variants_of(seed)]
 
     def whole_variants_of(self, seed: int) -> list[str]:
         """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 05_why."""
@@ -307,7 +322,7 @@ class Profile(Section):
         """The attacks that a variant of this seed meets."""
         attacks, headline = self.evaluation.attacks, self.evaluation.headline
         whole = variant in self.whole_variants_of(seed)
-        return attacks if whole else [entry for entry in attacks if entry.name == headline]
+        return attacks if whole else [entry for entry in attacks if entry.name == headline or entry.every_run]
 
     @property
     def label(self) -> str:

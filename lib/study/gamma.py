@@ -12,7 +12,7 @@ def by_step(study) -> pd.DataFrame:
     named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
     tables = []
     for setting, changes in {"this run": {}, named: contrast}.items() if contrast else [("this run", {})]:
-        for seed in study.profile.seeds:
+        for seed in study.profile.seeds_of("attention"):
             other = study.with_seed(seed).under(**changes)
             other.trained("attention")
             steps = pd.read_csv(other.directory("attention") / "gamma.csv").assign(setting=setting)

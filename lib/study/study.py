@@ -28,7 +28,7 @@ from lib.evaluation import outcomes_of_one, robust_accuracy
 from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, frozen, parameter_counts
 from lib.models.adversarial import AdversarialTrainer
-from lib.models.training import best_epoch, set_determinism, train
+from lib.models.training import best_epoch, rounded, set_determinism, train
 from lib.profile import load_profile, with_training
 from lib.study import explanations, gamma
 from lib.study.names import Named
@@ -137,14 +137,16 @@ class Study(Named):
 
     def model_key(self, variant: str) -> str:
         """Names all that a trained model depends on."""
-        adversarial = [AdversarialTrainer] if self.profile.training.adversarial else []
+        tuned = variant == "adversarial"
+        settings = self.profile.tuning if tuned else self.profile.training
         return artifacts.key_of(
             self._data_key,
             self.profile.model.model_dump(),
-            self.profile.training.model_dump(),
+            settings.model_dump(),
             [variant, self.seed, self.profile.threads],
-            code_key(_fit, *adversarial),
+            code_key(_fit, *([AdversarialTrainer] if settings.adversarial else [])),
             *self.starting_weights.values(),
+            *([self.model_key("baseline")] if tuned else []),
         )
 
     def directory(self, variant: str) -> Path:
@@ -340,15 +342,17 @@ class Study(Named):
 
 def _fit(study, variant, training, validation, work):
     """A network of the study, trained: the model and its history. `work` holds checkpoints, and gamma by step."""
-    profile, settings = study.profile, study.profile.training
+    profile, tuned = study.profile, variant == "adversarial"
+    settings, stem = (profile.tuning, "") if tuned else (profile.training, profile.model.frozen_up_to)
 
     def build(precision):
         sizes = len(study.info.classes), profile.preprocessing.image_size
-        return build_classifier(profile.model, variant, *sizes, study.seed, precision)
+        return build_classifier(profile.model, "baseline" if tuned else variant, *sizes, study.seed, precision)
 
-    stem = profile.model.frozen_up_to
+    whole = rest = build(settings.precision)
+    if tuned:
+        whole.set_weights(study.trained("baseline")[0].get_weights())
     if stem:
-        whole = build(settings.precision)
         front, rest = frozen.split(whole, stem)
         cache, key = ROOT / "data" / "cache" / study.dataset, study.fingerprint
         training = frozen.features(front, training[0], settings.views, cache, f"{key} training"), training[1]
@@ -356,7 +360,7 @@ def _fit(study, variant, training, validation, work):
     bar = tqdm(total=settings.epochs, desc=f"{study.dataset} {variant}", unit="epoch")
     with bar as progress:
         model, history = train(
-            rest if stem else build(settings.precision),
+            rest,
             training,
             validation,
             settings,
@@ -365,11 +369,10 @@ def _fit(study, variant, training, validation, work):
             seed=study.seed,
             progress=progress,
         )
-    if stem:
-        for layer in model.layers:  # training that went on has read the rest anew
-            if layer.weights:
-                whole.get_layer(layer.name).set_weights(layer.get_weights())
-        model = whole
+    for layer in model.layers:  # training that went on has read the model anew, and knows of no stem
+        if layer.weights:
+            whole.get_layer(layer.name).set_weights(rounded(layer.get_weights(), settings.kept_as))
+    model = whole
     if settings.precision != "float32":
         # What is kept and attacked computes in float32: gray levels from 128 on are whole numbers in bfloat16, so that
         # a smaller budget would be rounded away.
