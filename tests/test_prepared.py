@@ -70,6 +70,19 @@ def test_every_row_has_its_own_image(ham: Path) -> None:
     assert data.index.attrs["proof"]["identical images in two splits"] == 0
 
 
+def test_merged_classes_keep_images_and_split_and_have_another_fingerprint(ham: Path) -> None:
+    data = prepared(ham)
+    assert data.merged({}) is data
+    other = data.merged({"benign": ["bkl", "df", "nv", "vasc"], "malignant": ["akiec", "bcc", "mel"]})
+    is_malignant = data.index["class_name"].isin(["akiec", "bcc", "mel"])
+    assert (other.index["label"] == is_malignant).all()
+    assert (other.index["class_name"] == np.where(is_malignant, "malignant", "benign")).all()
+    kept = ["image_id", "path", "group", "split"]
+    pd.testing.assert_frame_equal(other.index[kept], data.index[kept])
+    assert other.images is data.images
+    assert other.fingerprint != data.fingerprint
+
+
 def test_damaged_images_are_left_out_and_named_and_the_others_keep_theirs(ham: Path) -> None:
     whole = file_of(ham, 3).read_bytes()
     file_of(ham, 3).write_bytes(whole[: len(whole) // 2])

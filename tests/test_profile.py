@@ -91,9 +91,21 @@ def test_repeats_of_the_claims_meet_the_headline_attack_alone(tmp_path):
     assert profile.attacks_of(3, "pooling") == profile.attacks_of(5, "baseline") == headline
 
 
+def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
+    attacks = [entry | {"every_run": entry["attack"] == "fgsm"} for entry in QUICK["evaluation"]["attacks"]]
+    values = {"seeds": [3, 5], "runs": {"attention": 1}, "repeats": "claims", "controls": []}
+    profile = load_profile(write(tmp_path, QUICK | values | {"evaluation": QUICK["evaluation"] | {"attacks": attacks}}))
+    assert profile.seeds_of("baseline") == [3, 5]
+    assert profile.seeds_of("attention") == [3]
+    fgsm = [entry.name for entry in profile.evaluation.attacks if entry.attack == "fgsm"]
+    assert sorted(entry.name for entry in profile.attacks_of(5, "baseline")) == sorted(["autoattack-linf", *fgsm])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"controls": ["adversarial"]}, "the variant adversarial and a tuning section"),
+        ({"classes": {"one": ["nv"], "other": ["mel"]}}, "classes must share out those of ham10000 among two or more"),
         ({"trainin": {}}, "trainin is not a known key; did you mean training?"),
         ({"training": {"epoch": 3}}, "training.epoch is not a known key; did you mean epochs?"),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than 0, got 0."),

@@ -58,6 +58,15 @@ class Prepared:
     images: Rows
     fingerprint: str
 
+    def merged(self, classes: dict[str, list[str]]) -> "Prepared":
+        """The same images and split with other classes, each of which takes some together; {} for their own."""
+        if not classes:
+            return self
+        new_of = {old: new for new, olds in classes.items() for old in olds}
+        names = self.index["class_name"].map(new_of)
+        index = self.index.assign(class_name=names, label=names.map(list(classes).index).astype("int64"))
+        return Prepared(index, self.images, artifacts.key_of(self.fingerprint, classes))
+
 
 def prepare(
     dataset: str, root: str | Path, split: Split, preprocessing: Preprocessing, cache_dir: str | Path

@@ -51,6 +51,13 @@ class DatasetInfo:
         """The name for figures and sentences; phantoms are never called by the original's name alone."""
         return f"{self.short} phantoms" if phantom else self.short
 
+    def merged(self, classes: dict[str, list[str]]) -> "DatasetInfo":
+        """The same data set with other classes, each of which takes some of its own together; {} for its own."""
+        if not classes:
+            return self
+        titles = tuple(", ".join(olds) for olds in classes.values())
+        return dataclasses.replace(self, classes=tuple(classes), class_titles=titles, direction=())
+
 
 def _load(path: Path) -> dict[str, DatasetInfo]:
     """The sets of a file. Raises StudyError, in one sentence, for an entry that says too little or too much."""

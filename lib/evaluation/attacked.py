@@ -19,7 +19,7 @@ def run_variant(study, variant: str) -> None:
     """
     for entry in study.profile.evaluation.attacks:
         study.attack(entry)
-    study.trained(variant)
+    study.history(variant)
     study.predictions_of(variant)
     outcomes_of(study, variant)
     if variant in study.whole_variants:

@@ -14,6 +14,7 @@ from lib.profile.settings import Profile, Section
 
 DEPARTURES = {
     "data": ["label", "split.max_images"],
+    "classes": ["classes"],
     "contrast of x-rays": ["preprocessing.xray_contrast"],
     "image size": ["preprocessing.image_size"],
     "backbone": ["model.backbone", "model.width"],

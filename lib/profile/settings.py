@@ -156,7 +156,7 @@ class Training(Section):
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero, over all epochs
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # of a cosine
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
-    # float16: what was trained is rounded before anything is measured, so that files half as large hold the very network
+    # float16: what was trained is rounded before anything is measured, so that small files hold the very network
     kept_as: Literal["float32", "float16"] = "float32"
 
 
@@ -263,6 +263,8 @@ class Profile(Section):
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
     split: Split = Split()
+    # Other classes than the data set's: the name of each, and those that it takes together.
+    classes: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
     preprocessing: Preprocessing = Preprocessing()
     model: Model = Model()
     training: Training = Training()
@@ -281,10 +283,13 @@ class Profile(Section):
                 raise ValueError(f"{name} lists an entry twice")
         if set(self.controls) & set(self.variants) or len(set(self.controls)) < len(self.controls):
             raise ValueError(f"controls lists an entry twice, or one of variants: {', '.join(self.controls)}")
-        if unknown := set(self.runs) - set(self.variants):
-            raise ValueError(f"runs names {', '.join(sorted(unknown))}, which variants does not list")
         if ("adversarial" in self.variants + self.controls) != bool(self.tuning and self.tuning.adversarial):
             raise ValueError("the variant adversarial and a tuning section with its adversarial belong together")
+        for name in self.datasets if self.classes else []:
+            taken = sorted(old for olds in self.classes.values() for old in olds)
+            if taken != sorted(DATASETS[name]["classes"]) or len(self.classes) < 2:
+                known = ", ".join(DATASETS[name]["classes"])
+                raise ValueError(f"classes must share out those of {name} among two or more: {known}")
         Training(**(self.training.model_dump() | self.contrast))
         backbone, size = self.model.backbone, self.preprocessing.image_size
         smallest, multiple = (BACKBONES[backbone].get(limit, 1) for limit in ("smallest", "multiple"))

@@ -14,7 +14,7 @@ def by_step(study) -> pd.DataFrame:
     for setting, changes in {"this run": {}, named: contrast}.items() if contrast else [("this run", {})]:
         for seed in study.profile.seeds_of("attention"):
             other = study.with_seed(seed).under(**changes)
-            other.trained("attention")
+            other.history("attention")
             steps = pd.read_csv(other.directory("attention") / "gamma.csv").assign(setting=setting)
             tables.append(other.gather(lambda _, steps=steps: steps, ["attention"]))
     return pd.concat(tables, ignore_index=True)

@@ -46,7 +46,7 @@ class Study(Named):
         if dataset not in DATASETS:
             raise StudyError(f"There is no data set {dataset!r}; there are {', '.join(DATASETS)}.")
         self.dataset, self.seed = dataset, int(seed)
-        self.info = DATASETS[dataset]
+        self.info = DATASETS[dataset].merged(self.profile.classes)
         self.variants = self.profile.variants_of(self.seed)
         self.whole_variants = self.profile.whole_variants_of(self.seed)
         phantom = self.profile.phantom
@@ -83,7 +83,7 @@ class Study(Named):
             phantom = self.profile.phantom
             write_phantoms(self.dataset, self.raw, phantom.images, phantom.size, phantom.seed)
         settings = self.profile.split, self.profile.preprocessing
-        return prepare(self.dataset, self.raw, *settings, ROOT / "data" / "cache")
+        return prepare(self.dataset, self.raw, *settings, ROOT / "data" / "cache").merged(self.profile.classes)
 
     @property
     def index(self) -> pd.DataFrame:
@@ -187,6 +187,13 @@ class Study(Named):
         self._loaded[variant] = model, pd.read_csv(directory / "history.csv")
         return self._loaded[variant]
 
+    def history(self, variant: str) -> pd.DataFrame:
+        """The training history of a variant; trains where there is none. The weights themselves need not be here."""
+        directory = self.directory(variant)
+        if artifacts.read_provenance(directory / "model.keras").get("key") != self.model_key(variant):
+            self.trained(variant)
+        return pd.read_csv(directory / "history.csv")
+
     def classifier(self, variant: str, through: str = "logits") -> Classifier:
         """The trained model as attacks see it, through its logits or its softmax output."""
         if (variant, through) not in self._loaded:
@@ -199,7 +206,7 @@ class Study(Named):
         mode = "max" if settings.monitor == "val_accuracy" else "min"
 
         def read(variant):
-            history = self.trained(variant)[1]
+            history = self.history(variant)
             last = best_epoch(history[settings.monitor], settings.min_delta, mode)
             kept = last if settings.restore_best else len(history) - 1
             return history.assign(kept=np.arange(len(history)) == kept)
@@ -233,7 +240,7 @@ class Study(Named):
         """Parameter counts of all variants."""
 
         def read(variant):
-            self.trained(variant)
+            self.history(variant)
             return pd.DataFrame([json.loads((self.directory(variant) / "parameters.json").read_text())])
 
         return self.gather(read)

@@ -1,0 +1,101 @@
+"""The results of one trained network as one file, to carry from machine to machine and to publish.
+
+A zip of what lies beside the model: predictions, outcomes of every attack, history, gamma by step, each with its
+provenance, and, if wanted, the trained weights. With it, what is told of the network is made without training it again.
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib import StudyError, artifacts
+from lib.models import build_classifier
+from lib.study.study import Study
+
+ABOUT, WEIGHTS = "network.json", "weights.npz"
+MODEL = "model.keras"
+
+
+def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
+    """Write the results of a trained network to `path`, a zip; `weights`: with what training changed of them.
+
+    Raises StudyError for a network that is not trained.
+    """
+    directory = study.directory(variant)
+    record = artifacts.read_provenance(directory / MODEL)
+    if record.get("key") != study.model_key(variant):
+        raise StudyError(f"{study.profile.profile} has no trained {variant} of seed {study.seed}: run the study first.")
+    about = {"profile": study.profile.profile, "dataset": study.dataset, "seed": study.seed, "variant": variant}
+    kept = [file for pattern in ("*.csv", "*.json") for file in sorted(directory.rglob(pattern))]
+    kept = [file for file in kept if not file.name.startswith(".") and not file.name.startswith("explanations")]
+    with artifacts.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 9) as file:
+        _add(file, ABOUT, json.dumps(about, indent=1) + "\n")
+        for source in kept:
+            _add(file, source.relative_to(directory).as_posix(), source.read_bytes())
+        if weights:
+            held = io.BytesIO()
+            np.savez(held, **_learnt(study, variant))
+            _add(file, WEIGHTS, held.getvalue())
+
+
+def _add(file: zipfile.ZipFile, name: str, content) -> None:
+    """The same bytes whenever it is written: a zip's own times are the first that it can hold."""
+    file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+
+
+def _untrained(study: Study, variant: str) -> keras.Model:
+    head = "baseline" if variant == "adversarial" else variant
+    sizes = len(study.info.classes), study.profile.preprocessing.image_size
+    return build_classifier(study.profile.model, head, *sizes, study.seed)
+
+
+def _learnt(study: Study, variant: str) -> dict[str, np.ndarray]:
+    """The weights that training changed, as `layer/number`, in float16 where that holds them as they are."""
+    trained, start = study.trained(variant)[0], _untrained(study, variant)
+    found = {}
+    for layer in trained.layers:
+        before = start.get_layer(layer.name).get_weights()
+        for number, (weight, first) in enumerate(zip(layer.get_weights(), before, strict=True)):
+            if not np.array_equal(weight, first):
+                short = weight.astype("float16")
+                found[f"{layer.name}/{number}"] = short if np.array_equal(short, weight) else weight
+    return found
+
+
+def unpack(path: Path, data="data/raw") -> tuple[Study, str]:
+    """Put the results of a network where the study looks for them; returns the study and the variant.
+
+    Raises StudyError, in one sentence, for a file that is none of these, or one of other settings, data or code.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            about = json.loads(file.read(ABOUT))
+            record = json.loads(file.read(MODEL + artifacts.PROVENANCE))
+            content = {name: file.read(name) for name in file.namelist() if name != ABOUT}
+        study, variant = Study(about["profile"], about["dataset"], about["seed"], data), about["variant"]
+    except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise StudyError(f"{path} does not hold the results of a network ({error}); pack them again.") from None
+    if record.get("key") != study.model_key(variant):
+        other = record.get("data_fingerprint") != study.fingerprint
+        why = "of other data" if other else f"with other settings or by other code (commit {record['commit']})"
+        raise StudyError(f"{path.name} was made {why}, so that it is no part of this run of {study.profile.profile}.")
+    directory = study.directory(variant)
+    for name, held in content.items():
+        if name != WEIGHTS:
+            target = directory / name
+            if not target.resolve().is_relative_to(directory.resolve()):
+                raise StudyError(f"{path.name} names a file outside its folder, {name!r}; do not use it.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(held)
+    if WEIGHTS in content:
+        with np.load(io.BytesIO(content[WEIGHTS])) as weights, artifacts.replacing(directory / MODEL) as temporary:
+            model = _untrained(study, variant)
+            for name, weight in weights.items():
+                layer, number = name.rsplit("/", 1)
+                model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
+            model.save(temporary)
+    return study, variant

@@ -1,0 +1,85 @@
+"""A network's results as one file: what comes out is what went in, and nothing else's is taken."""
+
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import StudyError
+from lib.study import Study
+from lib.study.results import pack, unpack
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of which one network is trained: frozen stem, kept as float16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
+        study = Study("test", "chestxray14", 0)
+    study.runs = tmp_path_factory.mktemp("runs")
+    profile = study.profile
+    study.profile = profile.model_copy(
+        update={
+            "model": profile.model.model_copy(update={"frozen_up_to": "conv3_block1_out"}),
+            "training": profile.training.model_copy(update={"views": 8, "kept_as": "float16", "epochs": 1}),
+        }
+    )
+    study.predictions_of("attention")
+    return study
+
+
+@pytest.fixture
+def elsewhere(study, tmp_path, monkeypatch):
+    """The same study on another machine, which has none of the results."""
+    other = study._with(runs=tmp_path / "runs")
+    monkeypatch.setattr("lib.study.results.Study", lambda *_: other)
+    return other
+
+
+def test_results_and_weights_come_out_as_they_went_in(study, elsewhere, tmp_path, monkeypatch):
+    pack(study, "attention", tmp_path / "network.zip", weights=True)
+    assert unpack(tmp_path / "network.zip") == (elsewhere, "attention")
+    monkeypatch.setattr("lib.study.study.train", None)  # nothing is trained again
+    there, here = elsewhere.trained("attention"), study.trained("attention")
+    pd.testing.assert_frame_equal(there[1], here[1])
+    for one, other in zip(there[0].get_weights(), here[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), study.predictions_of("attention"))
+    with zipfile.ZipFile(tmp_path / "network.zip") as file, np.load(file.open("weights.npz")) as weights:
+        kinds = {name: weight.dtype for name, weight in weights.items()}
+    assert set(kinds.values()) == {np.dtype("float16")}
+    assert not any(name.startswith("conv2") for name in kinds), "the stem is nobody's result"
+
+
+def test_without_weights_what_was_measured_is_there(study, elsewhere, tmp_path, monkeypatch):
+    pack(study, "attention", tmp_path / "network.zip")
+    unpack(tmp_path / "network.zip")
+    monkeypatch.setattr("lib.study.study.train", None)
+    assert not (elsewhere.directory("attention") / "model.keras").exists()
+    pd.testing.assert_frame_equal(elsewhere.history("attention"), study.history("attention"))
+    pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), study.predictions_of("attention"))
+
+
+def test_the_same_results_are_the_same_file(study, tmp_path):
+    for name in ("one.zip", "two.zip"):
+        pack(study, "attention", tmp_path / name, weights=True)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_what_does_not_belong_is_refused_in_one_sentence(study, elsewhere, tmp_path, monkeypatch):
+    with pytest.raises(StudyError, match="no trained baseline of seed 0"):
+        pack(study, "baseline", tmp_path / "network.zip")
+    pack(study, "attention", tmp_path / "network.zip")
+    elsewhere.profile = study.profile.model_copy(
+        update={"training": study.profile.training.model_copy(update={"learning_rate": 0.5})}
+    )
+    with pytest.raises(StudyError, match="with other settings or by other code"):
+        unpack(tmp_path / "network.zip")
+    monkeypatch.setattr(type(elsewhere), "fingerprint", "another")
+    with pytest.raises(StudyError, match="of other data"):
+        unpack(tmp_path / "network.zip")
+    (tmp_path / "no.zip").write_bytes(b"nothing")
+    with pytest.raises(StudyError, match="does not hold the results of a network"):
+        unpack(tmp_path / "no.zip")
+    assert not elsewhere.directory("attention").exists()
