@@ -16,6 +16,7 @@ from lib.models import (
     SqueezeExcitation,
     build_classifier,
     parameter_counts,
+    without_branch,
 )
 from lib.profile import Model, Variant
 from lib.report.figures import COLOURS, DASHES, MARKERS
@@ -137,6 +138,18 @@ def test_a_fixed_gamma_is_not_trained(variant, gamma):
     block = build_classifier(SMALL, variant, 7, 64).get_layer("soft_attention")
     assert float(block.gamma) == gamma
     assert [v.path.split("/")[-1] for v in block.trainable_variables] == ["kernel", "bias"]
+
+
+def test_without_its_branch_a_network_is_the_one_whose_gamma_is_0():
+    model = build_classifier(SMALL, "attention-gamma3", 3, 64)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    before = model.predict(images, verbose=0)
+    without = without_branch(model).predict(images, verbose=0)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), before)
+    assert np.abs(without - before).max() > 1e-3
+    model.get_layer("soft_attention").gamma.assign(0)
+    np.testing.assert_allclose(without, model.predict(images, verbose=0), rtol=1e-5)
+    assert without_branch(build_classifier(SMALL, "baseline", 3, 64)) is None
 
 
 def test_the_preprocessing_layer_is_keras_caffe_mode():

@@ -104,6 +104,8 @@ def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"planned": {"primary": ["uniform", "baseline"]}}, "planned compares uniform, which variants does not list"),
+        ({"planned": {"budgets": [0.7]}}, "planned.budgets must be among the epsilons of evaluation, got [0.7]"),
         ({"controls": ["adversarial"]}, "the variant adversarial and a tuning section"),
         ({"classes": {"one": ["nv"], "other": ["mel"]}}, "classes must share out those of ham10000 among two or more"),
         ({"trainin": {}}, "trainin is not a known key; did you mean training?"),

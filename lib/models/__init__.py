@@ -2,7 +2,7 @@
 
 from lib.models.attention import CBAM, SoftAttention, SqueezeExcitation
 from lib.models.backbones import FEATURES, IMAGENET_MEAN_RGB, CaffePreprocessing
-from lib.models.classifiers import build_classifier, parameter_counts
+from lib.models.classifiers import build_classifier, parameter_counts, without_branch
 
 __all__ = [
     "CBAM",
@@ -13,4 +13,5 @@ __all__ = [
     "SqueezeExcitation",
     "build_classifier",
     "parameter_counts",
+    "without_branch",
 ]

@@ -26,9 +26,9 @@ def build_classifier(
 ) -> keras.Model:
     """A classifier of section 3.3 with the head of `variant`.
 
-    `baseline`: global average pooling, dense, softmax. `attention`: the soft attention block; its output
-    and its input, each 2 x 2 max-pooled, concatenated; ReLU; dropout; global average pooling; dense;
-    softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
+    `baseline`: global average pooling, dense, softmax; `adversarial` is the same, trained otherwise. `attention`: the
+    soft attention block; its output and its input, each 2 x 2 max-pooled, concatenated; ReLU; dropout; global average
+    pooling; dense; softmax. `attention-reference`: the same with the reference code's arithmetic in the block.
 
     Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
     input; `uniform`, with the reference's map held constant, at the same scale and with the same parameters, so that
@@ -47,7 +47,7 @@ def build_classifier(
     inputs = keras.Input((image_size, image_size, 3), name="pixels", dtype="float32")
     with _computing_in(precision):
         features = backbone(settings, inputs)
-        head = _baseline_head if variant == "baseline" else _attention_head
+        head = _baseline_head if variant in ("baseline", "adversarial") else _attention_head
         pooled = head(features, settings, variant, seed)
     logits = layers.Dense(classes, name="logits", kernel_initializer=_glorot(seed), dtype="float32")(pooled)
     outputs = layers.Softmax(name="probabilities", dtype="float32")(logits)
@@ -109,6 +109,22 @@ def _attended(features, settings, variant):
     )
     weighted, _ = block(features)
     return weighted
+
+
+def without_branch(model: keras.Model) -> keras.Model | None:
+    """A copy of a classifier with its attention branch taken out; None for one that has none.
+
+    What the branch gives is zero there, all else is as it was: how far the logits differ says how much the branch has a
+    part in them, whatever gamma and the dense layer's weights are by themselves.
+    """
+    if not any(layer.name == "pool_attended" for layer in model.layers):
+        return None
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    kernel, bias = copy.get_layer("logits").get_weights()
+    kernel[len(kernel) // 2 :] = 0  # the attended half stands second in the concatenation
+    copy.get_layer("logits").set_weights([kernel, bias])
+    return copy
 
 
 def parameter_counts(model: keras.Model) -> dict[str, int | float]:

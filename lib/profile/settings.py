@@ -248,6 +248,26 @@ class Evaluation(Section):
         return headline if headline.attack == "autoattack" and alike else None
 
 
+Pair = Annotated[list[Variant], Field(min_length=2, max_length=2)]
+
+
+class Planned(Section):
+    """The comparisons that were planned before anything was trained; [one, other] is one minus other.
+
+    The outcome is robust accuracy under all attacks that every run meets, averaged over `budgets`.
+    """
+
+    budgets: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None  # null for all
+    primary: Pair = ["attention", "baseline"]
+    secondary: list[Pair] = []
+    control: Pair | None = None  # a positive control: an effect that must be seen
+    margin: Annotated[float, Field(gt=0)] = 2  # of equivalence, in percentage points
+
+    @property
+    def pairs(self) -> list[list[str]]:
+        return [self.primary, *self.secondary, *([self.control] if self.control else [])]
+
+
 class Profile(Section):
     profile: str
     title: str
@@ -271,6 +291,7 @@ class Profile(Section):
     tuning: Training | None = None  # of the variant adversarial, which goes on from the trained baseline, whole
     contrast: dict[str, int | float] = {}  # training settings under which 02_training follows gamma once more
     evaluation: Evaluation
+    planned: Planned = Planned()
 
     @model_validator(mode="after")
     def is_consistent(self):
@@ -305,6 +326,10 @@ class Profile(Section):
             raise ValueError("training.adversarial trains on pixels, which model.frozen_up_to does not show")
         if not {"baseline", "attention"} <= set(self.variants):
             raise ValueError("variants needs both baseline and attention: the study compares them")
+        if missing := {name for pair in self.planned.pairs for name in pair} - set(self.variants + self.controls):
+            raise ValueError(f"planned compares {', '.join(sorted(missing))}, which variants does not list")
+        if unknown := set(self.planned.budgets or []) - set(self.evaluation.epsilons):
+            raise ValueError(f"planned.budgets must be among the epsilons of evaluation, got {sorted(unknown)}")
         return self
 
     def variants_of(self, seed: int) -> list[str]:

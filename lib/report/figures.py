@@ -27,9 +27,10 @@ COLOURS = {
     "uniform": "#3b2fd0",
     "attention-gamma1": "#8c2d04",
     "attention-gamma3": "#20264f",
+    "adversarial": "#6b6b6b",
 }
-MARKERS = dict(zip(COLOURS, "os^vDPX*h<>", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-."), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*h<>p", strict=True))
+DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-.", "-"), strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page

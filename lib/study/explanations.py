@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from lib.attacks import Classifier
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
+from lib.models import without_branch
 
 
 def chosen(study) -> pd.DataFrame:
@@ -54,6 +56,31 @@ def explanations(study, variant: str) -> dict[str, np.ndarray]:
 
     inputs = [chosen["image_id"].tolist(), entry.model_dump(), evaluation.gradcam_epsilon]
     return study.kept("explanations.npz", variant, inputs, make)
+
+
+def branch_of(study, variant: str) -> pd.DataFrame:
+    """What the attention branch has a part in: one row per attacked image; none for a network without a branch.
+
+    Columns: image_id, label, size (of the logits, the root of the sum of squares about their mean), change (of the
+    logits when the branch is taken out, likewise), predicted and without (the answers with the branch and without it).
+    """
+
+    def make():
+        model, rows = study.trained(variant)[0], study.evaluated
+        other = without_branch(model)
+        table = rows[["image_id", "label"]].head(0 if other is None else len(rows))
+        if other is None:
+            return table.assign(size=[], change=[], predicted=[], without=[])
+        whole, left = (Classifier(each).logits(study.pixels(rows)) for each in (model, other))
+        centred = [logits - logits.mean(axis=1, keepdims=True) for logits in (whole, left)]
+        return table.assign(
+            size=np.linalg.norm(centred[0], axis=1),
+            change=np.linalg.norm(centred[0] - centred[1], axis=1),
+            predicted=whole.argmax(1),
+            without=left.argmax(1),
+        )
+
+    return study.kept("branch.csv", variant, [study.evaluated["image_id"].tolist()], make)
 
 
 def shifts_of(study, variant: str) -> pd.DataFrame:

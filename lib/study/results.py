@@ -48,9 +48,8 @@ def _add(file: zipfile.ZipFile, name: str, content) -> None:
 
 
 def _untrained(study: Study, variant: str) -> keras.Model:
-    head = "baseline" if variant == "adversarial" else variant
     sizes = len(study.info.classes), study.profile.preprocessing.image_size
-    return build_classifier(study.profile.model, head, *sizes, study.seed)
+    return build_classifier(study.profile.model, variant, *sizes, study.seed)
 
 
 def _learnt(study: Study, variant: str) -> dict[str, np.ndarray]:

@@ -332,6 +332,10 @@ class Study(Named):
         """Grad-CAM and attention maps of the chosen images, clean and attacked, see `lib.study.explanations`."""
         return explanations.explanations(self, variant)
 
+    def branch(self) -> pd.DataFrame:
+        """How much the attention branch has a part in the logits, see `lib.study.explanations.branch_of`."""
+        return self.gather(lambda variant: explanations.branch_of(self, variant))
+
     def shifts(self) -> pd.DataFrame:
         """How far each map moves under attack: one row per image, variant and kind of map."""
         return self.gather(lambda variant: explanations.shifts_of(self, variant), self.whole_variants)
@@ -354,7 +358,7 @@ def _fit(study, variant, training, validation, work):
 
     def build(precision):
         sizes = len(study.info.classes), profile.preprocessing.image_size
-        return build_classifier(profile.model, "baseline" if tuned else variant, *sizes, study.seed, precision)
+        return build_classifier(profile.model, variant, *sizes, study.seed, precision)
 
     whole = rest = build(settings.precision)
     if tuned:
