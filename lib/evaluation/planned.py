@@ -1,0 +1,162 @@
+"""The comparisons that a profile plans (`planned`): whole training runs, paired by their seed.
+
+The outcome of a run is its robust accuracy in the worst case over attacks, averaged over the planned budgets. Intervals
+are Student's over the runs' differences, so that they say how another training run may come out.
+"""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from lib.evaluation.comparison import TYPICAL, matrix
+from lib.evaluation.statistics import holm, paired_difference
+from lib.profile.settings import Planned
+
+RUN = ["dataset", "variant", "seed"]
+POWER = 0.8
+HIGHER, LOWER, SAME, OPEN = "higher", "lower", "no effect that would matter", "not decided"
+
+
+def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Whether each image stands under all attacks: dataset, variant, seed, image_id, label, epsilon, correct.
+
+    Counted are the L-infinity attacks on the network itself (through its logits) that every run of the data set met on
+    every attacked image at that budget: an attack that some runs were spared would make the others look weaker. Epsilon
+    0 is the clean image.
+    """
+    linf = outcomes[(outcomes["norm"] == "linf") & (outcomes["through"] == "logits")]
+    runs = linf.groupby("dataset")[["variant", "seed"]].apply(lambda table: len(table.drop_duplicates()))
+    rows = linf["dataset"].map(runs * linf.groupby("dataset")["image_id"].nunique())
+    met = linf.groupby(["dataset", "attack", "epsilon"])["correct"].transform("size") == rows
+    keys = [*RUN, "image_id", "label", "epsilon"]
+    return linf[met].groupby(keys, sort=False)["correct"].all().reset_index()
+
+
+def over_budgets(worst: pd.DataFrame, budgets) -> pd.DataFrame:
+    """Mean robust accuracy of every run: dataset, variant, seed, n (images), robust_accuracy, balanced (over classes)."""
+    here = worst[worst["epsilon"].isin(budgets)]
+    by_class = here.groupby([*RUN, "label"], sort=False)["correct"].mean()
+    table = here.groupby(RUN, sort=False).agg(n=("image_id", "nunique"), robust_accuracy=("correct", "mean"))
+    return table.assign(balanced=by_class.groupby(RUN).mean()).reset_index()
+
+
+def by_run(worst: pd.DataFrame, pairs, budgets) -> pd.DataFrame:
+    """One variant minus another in each training run that both have, in percentage points.
+
+    Columns: dataset, one, other, seed, difference, balanced (class-balanced), both_right (among the images that both
+    classify correctly when nothing attacks them), percent (the relative change; infinite where `other` keeps nothing).
+    """
+    rows = []
+    for dataset, here in worst.groupby("dataset", sort=False):
+        clean = here[here["epsilon"] == 0].pivot_table(index=["variant", "seed"], columns="image_id", values="correct")
+        part = here[here["epsilon"].isin(budgets)]
+        stands = part.pivot_table(index=["variant", "seed"], columns="image_id", values="correct")
+        shares = over_budgets(here, budgets).set_index(["variant", "seed"])
+        for one, other in pairs:
+            seeds = [seed for variant, seed in shares.index if variant == one and (other, seed) in shares.index]
+            for seed in seeds:
+                first, second = shares.loc[(one, seed)], shares.loc[(other, seed)]
+                right = (clean.loc[(one, seed)] > 0) & (clean.loc[(other, seed)] > 0)
+                apart = stands.loc[(one, seed)][right] - stands.loc[(other, seed)][right]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    ratio = np.float64(first["robust_accuracy"]) / second["robust_accuracy"]
+                rows.append(
+                    {
+                        "dataset": dataset, "one": one, "other": other, "seed": seed,
+                        "difference": 100 * (first["robust_accuracy"] - second["robust_accuracy"]),
+                        "balanced": 100 * (first["balanced"] - second["balanced"]),
+                        "both_right": 100 * apart.mean(),
+                        "percent": 100 * (ratio - 1),
+                    }
+                )  # fmt: skip
+    columns = ["dataset", "one", "other", "seed", "difference", "balanced", "both_right", "percent"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def over_runs(values) -> tuple[float, float, float, float]:
+    """Mean of the values of training runs, its 95 % interval and p-value by Student's t; NaN for what one run lacks."""
+    values = np.asarray(values, float)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return float(values.mean()) if len(values) else np.nan, np.nan, np.nan, np.nan
+    if np.ptp(values) == 0:
+        return values[0], values[0], values[0], float(values[0] == 0)
+    test = stats.ttest_1samp(values, 0)
+    return float(values.mean()), *map(float, test.confidence_interval()), float(test.pvalue)
+
+
+def smallest_seen(values) -> float:
+    """The difference that so many runs of this spread would have shown, at 5 %, in four of five experiments."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
+    if not spread > 0:
+        return spread
+    return float(spread * TTestPower().solve_power(nobs=len(values), alpha=0.05, power=POWER))
+
+
+def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
+    """The planned comparisons, a row for each data set and pair; differences in percentage points.
+
+    Columns: dataset, kind (primary, secondary, control), one, other, n (images), runs, difference, ci_low, ci_high
+    (95 %, Student's t over the runs), p_value, p_holm (of the secondary ones, adjusted together), smallest_seen,
+    both_low, both_high (sensitivity: a bootstrap over images and runs), percent, percent_low, percent_high (relative
+    change, by the runs' log ratios), the same difference with its interval class-balanced (balanced) and among images
+    that both classify correctly (both_right), conclusion.
+    """
+    kinds = ["primary", *["secondary"] * len(planned.secondary), "control"]
+    rows = []
+    for (dataset, here), (kind, pair) in (
+        (item, each)
+        for item in worst.groupby("dataset", sort=False)
+        for each in zip(kinds, planned.pairs, strict=False)
+    ):
+        found = by_run(here, [pair], budgets)
+        if found.empty:
+            continue
+        row = dict(zip(("difference", "ci_low", "ci_high", "p_value"), over_runs(found["difference"]), strict=True))
+        row |= {"smallest_seen": smallest_seen(found["difference"])}
+        part = here[here["epsilon"].isin(budgets) & here["seed"].isin(found["seed"])]
+        shares = [matrix(part.astype({"correct": float}), "variant", variant) for variant in reversed(pair)]
+        both = paired_difference(*shares)
+        row |= {"both_low": 100 * both.low, "both_high": 100 * both.high}
+        ratios = 100 * np.expm1(over_runs(np.log1p(found["percent"] / 100))[:3])
+        row |= dict(zip(("percent", "percent_low", "percent_high"), ratios, strict=True))
+        for name in ("balanced", "both_right"):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
+        about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
+        row["conclusion"] = conclusion(row["ci_low"], row["ci_high"], planned.margin)
+        rows.append(about | {"n": both.images, "runs": len(found)} | row)
+    table = pd.DataFrame(rows)
+    adjusted = table["p_value"].where(table["kind"] == "secondary").groupby(table["dataset"]).transform(holm)
+    table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
+    return table
+
+
+def conclusion(low: float, high: float, margin: float) -> str:
+    """What an interval of a difference says, by the rules of docs/protocol.md."""
+    said = [word for word, holds in ((HIGHER, low > 0), (LOWER, high < 0)) if holds]
+    return ", ".join(said + [SAME] * (-margin < low and high < margin)) or OPEN
+
+
+def largest_gains(worst: pd.DataFrame, pairs) -> pd.DataFrame:
+    """The largest relative gain over typical and over extreme budgets, of pairs of training runs: what "up to" is.
+
+    Such a maximum flatters whatever is compared; how far, two runs of one network say. One row per data set and pair:
+    one, other, seed, over (the seed that is divided by; another one only where both are baselines), typical and extreme
+    (percent; NaN without such a budget, infinite where the run divided by has nothing left). Typical are the budgets at
+    which the run divided by keeps at least 10 %.
+    """
+    rows = []
+    for dataset, here in worst[worst["epsilon"] > 0].groupby("dataset", sort=False):
+        shares = here.pivot_table(index=["variant", "seed"], columns="epsilon", values="correct")
+        runs = {variant: list(shares.loc[variant].index) for variant in shares.index.unique("variant")}
+        matched = [(one, seed, other, seed) for one, other in pairs for seed in runs[one] if seed in runs[other]]
+        chance = [("baseline", a, "baseline", b) for a in runs["baseline"] for b in runs["baseline"] if a != b]
+        for one, seed, other, over in matched + chance:
+            base = shares.loc[(other, over)]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                gain = 100 * (shares.loc[(one, seed)] / base - 1)
+            typical = base >= TYPICAL
+            rows.append((dataset, one, other, seed, over, gain[typical].max(), gain[~typical].max()))
+    return pd.DataFrame(rows, columns=["dataset", "one", "other", "seed", "over", "typical", "extreme"])

@@ -1,0 +1,138 @@
+"""The planned comparisons against SciPy, statsmodels and counting by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import DescrStatsW
+
+from lib.evaluation import planned as planning
+from lib.profile.settings import Planned
+
+BUDGETS = [1.0, 2.0]
+PLANNED = Planned(
+    primary=["attention", "uniform"], secondary=[["attention", "baseline"], ["uniform", "baseline"]],
+    control=["adversarial", "baseline"],
+)  # fmt: skip
+VARIANTS = ["baseline", "uniform", "attention", "adversarial"]
+
+
+def outcomes(images=40, seeds=5, variants=VARIANTS, attacks=("pgd", "autoattack"), rng=0) -> pd.DataFrame:
+    """Outcomes of made-up networks, each with a share of images of its own that an attack breaks at a budget."""
+    rng = np.random.default_rng(rng)
+    rows = []
+    for variant in variants:
+        for seed in range(seeds):
+            level = rng.uniform(0.4, 0.6) + 0.2 * (variant == "adversarial")
+            distance = rng.exponential(2 * level, images) * (rng.random(images) < 0.9)
+            for attack in attacks:
+                reached = distance * rng.uniform(1, 1.2, images)
+                for epsilon in [0.0, *BUDGETS, 3.0]:
+                    rows += [
+                        ("skin", variant, seed, f"i{i}", i % 3, attack, "linf", "logits", epsilon, reached[i] > epsilon)
+                        for i in range(images)
+                    ]
+    columns = ["dataset", "variant", "seed", "image_id", "label", "attack", "norm", "through", "epsilon", "correct"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_worst_case_is_over_the_attacks_that_every_run_met():
+    table = outcomes()
+    worst = planning.worst_case(table)
+    both = table.pivot_table(index=["variant", "seed", "image_id", "epsilon"], columns="attack", values="correct")
+    expected = both.min(axis=1)
+    found = worst.set_index(["variant", "seed", "image_id", "epsilon"])["correct"]
+    pd.testing.assert_series_equal(found.astype(float).sort_index(), expected.sort_index(), check_names=False)
+    spared = table.drop(table.index[(table["attack"] == "pgd") & (table["seed"] == 4)])
+    alone = planning.worst_case(table[table["attack"] == "autoattack"])
+    pd.testing.assert_frame_equal(planning.worst_case(spared), alone)
+    other = table.assign(through="softmax", correct=False)
+    pd.testing.assert_frame_equal(planning.worst_case(pd.concat([table, other])), worst)
+
+
+def test_a_run_is_its_mean_over_images_and_budgets():
+    worst = planning.worst_case(outcomes())
+    run = planning.over_budgets(worst, BUDGETS).set_index(["variant", "seed"]).loc[("uniform", 3)]
+    here = worst[(worst["variant"] == "uniform") & (worst["seed"] == 3) & worst["epsilon"].isin(BUDGETS)]
+    assert run["robust_accuracy"] == pytest.approx(here["correct"].mean())
+    assert run["balanced"] == pytest.approx(np.mean([here[here["label"] == k]["correct"].mean() for k in range(3)]))
+    assert run["n"] == 40
+
+
+def test_intervals_are_students_and_holm_is_over_the_secondary_ones():
+    worst = planning.worst_case(outcomes())
+    table = planning.effects(worst, PLANNED, BUDGETS)
+    assert list(table["kind"]) == ["primary", "secondary", "secondary", "control"]
+    shares = planning.over_budgets(worst, BUDGETS).pivot_table(
+        index="seed", columns="variant", values="robust_accuracy"
+    )
+    for _, row in table.iterrows():
+        differences = 100 * (shares[row["one"]] - shares[row["other"]])
+        assert row["difference"] == pytest.approx(differences.mean())
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(DescrStatsW(differences).tconfint_mean())
+        assert row["p_value"] == pytest.approx(stats.ttest_rel(shares[row["one"]], shares[row["other"]]).pvalue)
+        logs = np.log(shares[row["one"]] / shares[row["other"]])
+        low, high = DescrStatsW(logs).tconfint_mean()
+        assert row["percent_low"] == pytest.approx(100 * (np.exp(low) - 1))
+        assert row["percent_high"] == pytest.approx(100 * (np.exp(high) - 1))
+        assert row["both_low"] < row["difference"] < row["both_high"]
+        power = TTestPower().power(row["smallest_seen"] / differences.std(), 5, 0.05)
+        assert power == pytest.approx(0.8, abs=1e-6)
+    p = table.loc[table["kind"] == "secondary", "p_value"].to_numpy()
+    expected = np.minimum(np.maximum.accumulate(np.sort(p) * [2, 1]), 1)[np.argsort(np.argsort(p))]
+    np.testing.assert_allclose(table.loc[table["kind"] == "secondary", "p_holm"], expected)
+    assert table.loc[table["kind"] != "secondary", "p_holm"].isna().all()
+
+
+def test_runs_are_paired_by_their_seed_whoever_has_more():
+    table = outcomes()
+    few = table[(table["variant"] != "adversarial") | (table["seed"] < 2)]
+    worst = planning.worst_case(few)
+    found = planning.effects(worst, PLANNED, BUDGETS).set_index("kind")
+    assert found.loc["control", "runs"] == 2
+    assert found.loc["primary", "runs"] == 5
+    one = planning.by_run(worst, [["adversarial", "baseline"]], BUDGETS)
+    assert list(one["seed"]) == [0, 1]
+    single = planning.effects(worst[worst["seed"] == 0], PLANNED, BUDGETS)
+    assert single[["ci_low", "ci_high", "p_value", "smallest_seen"]].isna().all(axis=None)
+    assert set(single["conclusion"]) == {planning.OPEN}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 5, "higher"),
+        (-5, -0.1, "lower"),
+        (-1.9, 1.9, "no effect that would matter"),
+        (0.1, 1.9, "higher, no effect that would matter"),
+        (-2.1, 1, "not decided"),
+        (np.nan, np.nan, "not decided"),
+    ],
+)
+def test_what_an_interval_says(low, high, said):
+    assert planning.conclusion(low, high, 2) == said
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_largest_gains_by_hand(rng):
+    worst = planning.worst_case(outcomes(images=12, seeds=2, variants=["baseline", "attention"], rng=rng))
+    table = planning.largest_gains(worst, [["attention", "baseline"]])
+    assert len(table) == 2 + 2
+
+    def share(variant, seed, epsilon):
+        run = (worst["variant"] == variant) & (worst["seed"] == seed) & (worst["epsilon"] == epsilon)
+        return worst["correct"][run].mean()
+
+    for row in table.itertuples():
+        best = {"typical": [], "extreme": []}
+        for epsilon in (1.0, 2.0, 3.0):
+            base, other = share(row.other, row.over, epsilon), share(row.one, row.seed, epsilon)
+            gain = 100 * (other / base - 1) if base else (np.inf if other else np.nan)
+            best["typical" if base >= 0.1 else "extreme"].append(gain)
+        for name, gains in best.items():
+            known = [gain for gain in gains if not np.isnan(gain)]
+            assert getattr(row, name) == pytest.approx(max(known) if known else np.nan, nan_ok=True)
