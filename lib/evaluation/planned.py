@@ -36,7 +36,7 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_budgets(worst: pd.DataFrame, budgets) -> pd.DataFrame:
-    """Mean robust accuracy of every run: dataset, variant, seed, n (images), robust_accuracy, balanced (over classes)."""
+    """Robust accuracy of every run: dataset, variant, seed, n (images), robust_accuracy, balanced (over classes)."""
     here = worst[worst["epsilon"].isin(budgets)]
     by_class = here.groupby([*RUN, "label"], sort=False)["correct"].mean()
     table = here.groupby(RUN, sort=False).agg(n=("image_id", "nunique"), robust_accuracy=("correct", "mean"))
@@ -106,11 +106,8 @@ def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
     """
     kinds = ["primary", *["secondary"] * len(planned.secondary), "control"]
     rows = []
-    for (dataset, here), (kind, pair) in (
-        (item, each)
-        for item in worst.groupby("dataset", sort=False)
-        for each in zip(kinds, planned.pairs, strict=False)
-    ):
+    comparisons = list(zip(kinds, planned.pairs, strict=False))  # there may be no control
+    for (dataset, here), (kind, pair) in product(worst.groupby("dataset", sort=False), comparisons):
         found = by_run(here, [pair], budgets)
         if found.empty:
             continue
