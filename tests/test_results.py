@@ -8,6 +8,7 @@ import pytest
 
 from lib import StudyError
 from lib.study import Study
+from lib.study.explanations import branch_of
 from lib.study.results import pack, unpack
 
 
@@ -26,6 +27,7 @@ def study(tmp_path_factory):
         }
     )
     study.predictions_of("attention")
+    branch_of(study, "attention")
     return study
 
 
@@ -45,7 +47,8 @@ def test_results_and_weights_come_out_as_they_went_in(study, elsewhere, tmp_path
     pd.testing.assert_frame_equal(there[1], here[1])
     for one, other in zip(there[0].get_weights(), here[0].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), study.predictions_of("attention"))
+    for read in (type(study).predictions_of, branch_of):
+        pd.testing.assert_frame_equal(read(elsewhere, "attention"), read(study, "attention"))
     with zipfile.ZipFile(tmp_path / "network.zip") as file, np.load(file.open("weights.npz")) as weights:
         kinds = {name: weight.dtype for name, weight in weights.items()}
     assert set(kinds.values()) == {np.dtype("float16")}
@@ -68,7 +71,7 @@ def test_the_same_results_are_the_same_file(study, tmp_path):
 
 
 def test_what_does_not_belong_is_refused_in_one_sentence(study, elsewhere, tmp_path, monkeypatch):
-    with pytest.raises(StudyError, match="no trained baseline of seed 0"):
+    with pytest.raises(StudyError, match="no finished baseline of seed 0 in test"):
         pack(study, "baseline", tmp_path / "network.zip")
     pack(study, "attention", tmp_path / "network.zip")
     elsewhere.profile = study.profile.model_copy(

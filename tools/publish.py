@@ -1,13 +1,18 @@
 """Make a finished run the one that this repository shows: `./reproduce publish PROFILE`, for maintainers.
 
 Copies the run's figures (palette-optimised), tables and notebooks to figures/published/<profile>, writes their index,
-puts the published numbers into the README, and, of the default run, its outputs into notebooks/.
+puts the published numbers into the README, and, of the default run, its outputs into notebooks/. Of a run on
+original data it packs the results of every network; with `--networks` that is all it does, so that finished ones are safe
+while others are still trained.
 """
 
+import argparse
 import base64
 import io
 import shutil
 import sys
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -15,9 +20,11 @@ from PIL import Image
 
 from lib import PUBLISHED, ROOT, StudyError
 from lib.artifacts import PROVENANCE
-from lib.profile import load_profile
+from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
 from lib.report.page import with_palette
+from lib.study import Study
+from lib.study.results import pack
 from tools.readme import render_notebooks, write_readme
 
 LARGEST = 300_000  # bytes of a figure
@@ -70,12 +77,27 @@ def publish(run: Path, target: Path, notebooks: bool = False) -> None:
         for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):
                 slim(Path(shutil.copy(file, new / "notebooks")))
+    if (target / "networks").is_dir():
+        (target / "networks").rename(new / "networks")
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     write_index(target)
 
 
-def main(name: str) -> None:
+def networks(profile: Profile, data: str) -> None:
+    """Pack the finished networks of a run on original data into `networks` of its published folder.
+
+    The weights go with the first training run of each variant.
+    """
+    for seed, name in product(profile.seeds, profile.datasets):
+        study = Study(profile.profile, name, seed, data)
+        for variant in study.variants:
+            with suppress(StudyError):  # not finished yet
+                path = PUBLISHED / profile.profile / "networks" / f"{name}-seed{seed}-{variant}.zip"
+                pack(study, variant, path, weights=seed == profile.seeds[0])
+
+
+def main(name: str, data: str, only_networks: bool) -> None:
     """Publish a profile's run, or the benchmarks (`bench`)."""
     if name == "bench":
         run, published = ROOT / "figures" / "bench", PUBLISHED / "bench"
@@ -86,6 +108,10 @@ def main(name: str) -> None:
         publish(run, published)
         return
     profile = load_profile(name)
+    if profile.phantom is None:
+        networks(profile, data)
+    if only_networks:
+        return
     run = ROOT / "figures" / profile.profile
     if not (run / "report.html").is_file():
         raise StudyError(f"There is no finished run of {name}: run ./reproduce --profile {name} first.")
@@ -98,7 +124,12 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="reproduce publish")
+    parser.add_argument("profile", nargs="?", default=DEFAULT)
+    parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--data", default="data/raw")
+    options = parser.parse_args()
     try:
-        main(sys.argv[1] if len(sys.argv) > 1 else DEFAULT)
+        main(options.profile, options.data, options.networks)
     except StudyError as error:
         sys.exit(f"publish: {error}")

@@ -9,51 +9,53 @@ from lib.report.figures import COLOURS, MARKERS, WIDTH
 
 PAPER = 16  # percent, the paper's "up to" in typical scenarios
 PAPER_EXTREME = 2700
+KINDS = {"primary": "primary: ", "control": "positive control: "}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
 
 
 def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Series, titles: dict[str, str]) -> Figure:
     """The answer in one figure: a row for each planned comparison, its interval, and a dot for each training run.
 
-    `effects` and `runs`: as from `lib.evaluation.planned.effects` and `by_run`. `base`: by data set, the baseline's robust
-    accuracy over the same budgets, in percent, of which the paper's +16 % is a line. Shaded: the margin of equivalence.
+    `effects` and `runs`: as from `lib.evaluation.planned.effects` and `by_run`. `base`: by data set, the baseline's
+    robust accuracy over the same budgets, in percent, and the paper's +16 % of it a line.
     """
     datasets = list(dict.fromkeys(effects["dataset"]))
     counts = [sum(effects["dataset"] == name) for name in datasets]
-    figure, axes = plt.subplots(
-        len(datasets), figsize=(WIDTH, 0.55 + sum(0.34 * n + 0.45 for n in counts)), height_ratios=counts, squeeze=False
-    )
+    size = WIDTH, 0.75 + sum(0.32 * n + 0.3 for n in counts)
+    figure, axes = plt.subplots(len(datasets), figsize=size, height_ratios=counts, squeeze=False)
     for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = effects[effects["dataset"] == dataset].reset_index(drop=True)
-        ax.axvspan(-margin, margin, color="0.93", zorder=0, label=f"margin of equivalence, ±{margin:g} points")
+        points = PAPER / 100 * base[dataset]
+        ax.axvspan(-margin, margin, color="0.93", zorder=0, label=f"counts as none: within {margin:g} points")
         ax.axvline(0, color="0.4", lw=0.8, zorder=1)
-        paper = PAPER / 100 * base[dataset]
-        ax.axvline(paper, color="#D55E00", ls="--", lw=1.2, zorder=1, label=f"the paper's +{PAPER} %, {paper:.1f} points here")
+        label = f"the paper's +{PAPER} %: {points:.1f} points here"
+        ax.axvline(points, color="#D55E00", ls="--", lw=1.2, zorder=1, label=label)
         for y, row in here.iterrows():
-            pair = runs[(runs["dataset"] == dataset) & (runs["one"] == row["one"]) & (runs["other"] == row["other"])]
-            colour, first = COLOURS[row["one"]], row["kind"] == "primary"
-            ax.plot(pair["difference"], np.full(len(pair), y + 0.24), ".", color=colour, ms=4.5, alpha=0.6, mew=0)
-            ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=2.4 if first else 1.6, solid_capstyle="butt")
-            ax.plot(row["difference"], y, MARKERS[row["one"]], color=colour, ms=7 if first else 5.5, mec="white", mew=0.6)
-            low, high = row["ci_low"], row["ci_high"]
-            interval = f" ({low:+.1f} to {high:+.1f})" if np.isfinite(low) else ""
-            ax.text(
-                1.01, y, f"{row['difference']:+.1f}{interval}", va="center", transform=ax.get_yaxis_transform(), fontsize=7.5,
-                weight="bold" if first else "normal",
-            )  # fmt: skip
-        words = {"primary": "primary: ", "control": "positive control: "}
-        ax.set_yticks(
-            range(len(here)),
-            [f"{words.get(r['kind'], '')}{r['one']} - {r['other']}, {r['runs']} runs" for _, r in here.iterrows()],
-        )
-        for label, kind in zip(ax.get_yticklabels(), here["kind"], strict=True):
-            label.set_weight("bold" if kind == "primary" else "normal")
+            of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
+            _comparison(ax, y, row, runs.loc[of_pair, "difference"])
+        names = [f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {r.runs} runs" for r in here.itertuples()]
+        for tick in ax.set_yticks(range(len(here)), names)[: sum(here["kind"] == "primary")]:
+            tick.label1.set_weight("bold")
         ax.set_ylim(len(here) - 0.45, -0.6)
         ax.grid(axis="y", visible=False)
         ax.set_title(titles[dataset])
-    axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points")
-    axes[0, 0].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.12), borderaxespad=0)
+        ax.text(1.01, 1, "difference (95 % CI)", va="bottom", transform=ax.transAxes, fontsize=7, color="0.35")
+        ax.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, -0.5 / len(here)), borderaxespad=0)
+    axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points", loc="left")
     return figure
+
+
+def _comparison(ax, y, row, differences):
+    """One row of `forest`: the interval, the mean, a dot for each run below them, and the numbers on the right."""
+    colour, first = COLOURS[row["one"]], row["kind"] == "primary"
+    ax.plot(differences, np.full(len(differences), y + 0.24), ".", color=colour, ms=4.5, alpha=0.6, mew=0)
+    width, size = (2.4, 7) if first else (1.6, 5.5)
+    ax.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=width, solid_capstyle="butt")
+    ax.plot(row["difference"], y, MARKERS[row["one"]], color=colour, ms=size, mec="white", mew=0.6)
+    known = np.isfinite(row["ci_low"])
+    said = f"{row['difference']:+.1f}" + (f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})" if known else "")
+    style = {"fontsize": 7.5, "weight": "bold" if first else "normal"}
+    ax.text(1.01, y, said.replace("-", "−"), va="center", transform=ax.get_yaxis_transform(), **style)
 
 
 def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -62,7 +64,7 @@ def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
     `gains`: as from `lib.evaluation.planned.largest_gains`. Left over typical budgets, right over extreme ones.
     """
     gains = gains.assign(
-        pair=np.where(gains["one"] == gains["other"], "one baseline - another", gains["one"] + " - " + gains["other"])
+        pair=np.where(gains["one"] == gains["other"], "one baseline − another", gains["one"] + " − " + gains["other"])
     )
     pairs = list(dict.fromkeys(gains["pair"]))
     datasets = list(dict.fromkeys(gains["dataset"]))
@@ -70,6 +72,7 @@ def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
     figure, axes = plt.subplots(len(datasets), 2, figsize=(WIDTH, height * len(datasets)), squeeze=False, sharey=True)
     rng = np.random.default_rng(0)
     for line, dataset in zip(axes, datasets, strict=True):
+        line[0].set_ylabel(titles[dataset])
         for ax, regime, claim in zip(line, ("typical", "extreme"), (PAPER, PAPER_EXTREME), strict=True):
             for y, pair in enumerate(pairs):
                 here = gains[(gains["dataset"] == dataset) & (gains["pair"] == pair)]
@@ -84,7 +87,8 @@ def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
             ax.set_yticks(range(len(pairs)), pairs)
             ax.set_ylim(len(pairs) - 0.5, -0.6)
             ax.grid(axis="y", visible=False)
-            ax.set_title(f"{titles[dataset]}: {regime} budgets, dashed: the paper's +{claim} %")
+            ax.set_title(f"{regime} budgets")
+            ax.text(1.01, 1, f"+{claim} %\nor more", va="bottom", transform=ax.transAxes, fontsize=7, color="#D55E00")
             if regime == "extreme":
                 ax.set_xscale("symlog", linthresh=100)
                 ax.set_xlim(-150, 2 * CAP)
@@ -104,7 +108,9 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     for ax, dataset in zip(axes[0], datasets, strict=True):
         here = points[points["dataset"] == dataset]
         for variant, group in here.groupby("variant", sort=False):
-            ax.plot(group["part"], group["difference"], MARKERS[variant], color=COLOURS[variant], label=variant, alpha=0.8)
+            ax.plot(
+                group["part"], group["difference"], MARKERS[variant], color=COLOURS[variant], label=variant, alpha=0.8
+            )
         ax.axhline(0, color="0.4", lw=0.8)
         ax.set(title=titles[dataset], xlabel="change of the logits without the branch, % of their size")
     axes[0, 0].set_ylabel("robust accuracy minus the baseline's,\npercentage points")

@@ -2,10 +2,15 @@
 
 A zip of what lies beside the model: predictions, outcomes of every attack, history, gamma by step, each with its
 provenance, and, if wanted, the trained weights. With it, what is told of the network is made without training it again.
+
+    python -m lib.study.results data/raw FILE ...
+
+puts such files where the study looks for them: `./reproduce merge`.
 """
 
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,17 +23,20 @@ from lib.study.study import Study
 
 ABOUT, WEIGHTS = "network.json", "weights.npz"
 MODEL = "model.keras"
+LAST = "branch.csv"  # what a network's job makes at its end
 
 
 def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
     """Write the results of a trained network to `path`, a zip; `weights`: with what training changed of them.
 
-    Raises StudyError for a network that is not trained.
+    Raises StudyError for a network that is not trained, or not yet attacked.
     """
     directory = study.directory(variant)
     record = artifacts.read_provenance(directory / MODEL)
-    if record.get("key") != study.model_key(variant):
-        raise StudyError(f"{study.profile.profile} has no trained {variant} of seed {study.seed}: run the study first.")
+    if record.get("key") != study.model_key(variant) or not (directory / LAST).is_file():
+        raise StudyError(
+            f"{study.profile.profile} has no finished {variant} of seed {study.seed}: run the study first."
+        )
     about = {"profile": study.profile.profile, "dataset": study.dataset, "seed": study.seed, "variant": variant}
     kept = [file for pattern in ("*.csv", "*.json") for file in sorted(directory.rglob(pattern))]
     kept = [file for file in kept if not file.name.startswith(".") and not file.name.startswith("explanations")]
@@ -98,3 +106,15 @@ def unpack(path: Path, data="data/raw") -> tuple[Study, str]:
                 model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
             model.save(temporary)
     return study, variant
+
+
+if __name__ == "__main__":
+    data, *files = sys.argv[1:]
+    try:
+        if not files:
+            raise StudyError("name the files that hold the results.")
+        for name in files:
+            study, variant = unpack(Path(name), data)
+            print(f"{name}: {variant} of {study.label}, seed {study.seed}, is in its place.", flush=True)
+    except StudyError as error:
+        sys.exit(f"merge: {error}")
