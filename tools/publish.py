@@ -2,8 +2,8 @@
 
 Copies the run's figures (palette-optimised), tables and notebooks to figures/published/<profile>, writes their index,
 puts the published numbers into the README, and, of the default run, its outputs into notebooks/. Of a run on
-original data it packs the results of every network; with `--networks` that is all it does, so that finished ones are safe
-while others are still trained.
+original data it packs the results of every network; with `--networks` that is all it does, so that finished ones are
+safe while others are still trained.
 """
 
 import argparse

@@ -26,10 +26,12 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
     for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = effects[effects["dataset"] == dataset].reset_index(drop=True)
         points = PAPER / 100 * base[dataset]
-        ax.axvspan(-margin, margin, color="0.93", zorder=0, label=f"counts as none: within {margin:g} points")
+        ax.axvspan(-margin, margin, color="0.93", zorder=0)
         ax.axvline(0, color="0.4", lw=0.8, zorder=1)
-        label = f"the paper's +{PAPER} %: {points:.1f} points here"
-        ax.axvline(points, color="#D55E00", ls="--", lw=1.2, zorder=1, label=label)
+        ax.axvline(points, color="#D55E00", ls="--", lw=1.2, zorder=1)
+        above = {"va": "bottom", "transform": ax.get_xaxis_transform(), "fontsize": 7}
+        ax.text(points, 1, f"the paper's\n+{PAPER} %", color="#D55E00", ha="left", **above)
+        ax.text(margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
             _comparison(ax, y, row, runs.loc[of_pair, "difference"])
@@ -38,10 +40,9 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
             tick.label1.set_weight("bold")
         ax.set_ylim(len(here) - 0.45, -0.6)
         ax.grid(axis="y", visible=False)
-        ax.set_title(titles[dataset])
+        ax.set_title(titles[dataset], pad=16)
         ax.text(1.01, 1, "difference (95 % CI)", va="bottom", transform=ax.transAxes, fontsize=7, color="0.35")
-        ax.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, -0.5 / len(here)), borderaxespad=0)
-    axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points", loc="left")
+    axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points")
     return figure
 
 
