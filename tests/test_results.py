@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import StudyError
+from lib import StudyError, artifacts
 from lib.study import Study
 from lib.study.explanations import branch_of
 from lib.study.results import pack, unpack
@@ -77,8 +77,9 @@ def test_what_does_not_belong_is_refused_in_one_sentence(study, elsewhere, tmp_p
     elsewhere.profile = study.profile.model_copy(
         update={"training": study.profile.training.model_copy(update={"learning_rate": 0.5})}
     )
-    with pytest.raises(StudyError, match="with other settings or by other code"):
-        unpack(tmp_path / "network.zip")
+    for verified in (False, True):
+        with pytest.raises(StudyError, match="was made with other settings"):
+            unpack(tmp_path / "network.zip", verified=verified)
     monkeypatch.setattr(type(elsewhere), "fingerprint", "another")
     with pytest.raises(StudyError, match="of other data"):
         unpack(tmp_path / "network.zip")
@@ -86,3 +87,19 @@ def test_what_does_not_belong_is_refused_in_one_sentence(study, elsewhere, tmp_p
     with pytest.raises(StudyError, match="does not hold the results of a network"):
         unpack(tmp_path / "no.zip")
     assert not elsewhere.directory("attention").exists()
+
+
+def test_what_other_code_made_is_taken_over_once_it_is_verified(study, elsewhere, tmp_path, monkeypatch):
+    pack(study, "attention", tmp_path / "network.zip")
+    made = study.directory("attention") / "predictions.csv"
+    monkeypatch.setattr("lib.study.study.code_key", lambda *_: "other code")
+    with pytest.raises(StudyError, match="by other code"):
+        unpack(tmp_path / "network.zip")
+    for name in ("outcomes_of", "directions_of", "branch_of"):  # which were not made
+        monkeypatch.setattr(f"lib.study.results.{name}", lambda *_: None)
+    unpack(tmp_path / "network.zip", verified=True)
+    monkeypatch.setattr("lib.study.study.train", None)  # nothing is made again
+    pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), artifacts.read_table(made))
+    record = artifacts.read_provenance(elsewhere.directory("attention") / "predictions.csv")
+    assert record["key"] != artifacts.read_provenance(made)["key"]
+    assert record["taken_over"]["made_by"] == record["commit"]

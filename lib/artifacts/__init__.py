@@ -126,13 +126,33 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
-        if not (path.is_file() and read_provenance(path).get("key") == key):
+        record = read_provenance(path)
+        if _taking and path.is_file() and record.get("key") not in (None, key):
+            record |= {"key": key, "taken_over": environment() | _taking[-1]}
+            write_text(path.with_name(path.name + PROVENANCE), json.dumps(record, indent=1, default=str) + "\n")
+        if not (path.is_file() and record.get("key") == key):
             begin = perf_counter()
             path.with_name(path.name + PROVENANCE).unlink(missing_ok=True)
             with replacing(path) as temporary:
                 make(temporary)
             write_provenance(path, key=key, seconds=round(perf_counter() - begin, 3), **facts)
     return read(path)
+
+
+@contextmanager
+def taken_over(**facts) -> Iterator[None]:
+    """Within it, `cached` takes a file that other code made for its own, and writes so, with `facts`, into its record.
+
+    For results of which somebody made sure that this code gives the same.
+    """
+    _taking.append(facts)
+    try:
+        yield
+    finally:
+        _taking.pop()
+
+
+_taking: list[dict] = []
 
 
 def read_table(path: Path) -> pd.DataFrame:

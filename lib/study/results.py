@@ -18,7 +18,9 @@ import keras
 import numpy as np
 
 from lib import StudyError, artifacts
+from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.models import build_classifier
+from lib.study.explanations import branch_of
 from lib.study.study import Study
 
 ABOUT, WEIGHTS = "network.json", "weights.npz"
@@ -34,10 +36,10 @@ def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
     directory = study.directory(variant)
     record = artifacts.read_provenance(directory / MODEL)
     if record.get("key") != study.model_key(variant) or not (directory / LAST).is_file():
-        raise StudyError(
-            f"{study.profile.profile} has no finished {variant} of seed {study.seed}: run the study first."
-        )
+        where = study.profile.profile
+        raise StudyError(f"There is no finished {variant} of seed {study.seed} in {where}: run the study first.")
     about = {"profile": study.profile.profile, "dataset": study.dataset, "seed": study.seed, "variant": variant}
+    about["settings"] = _settings(study.profile)
     kept = [file for pattern in ("*.csv", "*.json") for file in sorted(directory.rglob(pattern))]
     kept = [file for file in kept if not file.name.startswith(".") and not file.name.startswith("explanations")]
     with artifacts.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 9) as file:
@@ -53,6 +55,14 @@ def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
 def _add(file: zipfile.ZipFile, name: str, content) -> None:
     """The same bytes whenever it is written: a zip's own times are the first that it can hold."""
     file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+
+
+def _settings(profile) -> dict:
+    """All that a profile sets and a result may rest on: what stands as the default is left out, for later ones."""
+    told = profile.model_dump(exclude_defaults=True, mode="json")
+    return {name: told.get(name) for name in ("split", "classes", "preprocessing", "model", "training", "tuning")} | {
+        "evaluation": profile.evaluation.model_dump(exclude_defaults=True, mode="json")
+    }
 
 
 def _untrained(study: Study, variant: str) -> keras.Model:
@@ -73,10 +83,12 @@ def _learnt(study: Study, variant: str) -> dict[str, np.ndarray]:
     return found
 
 
-def unpack(path: Path, data="data/raw") -> tuple[Study, str]:
+def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, str]:
     """Put the results of a network where the study looks for them; returns the study and the variant.
 
-    Raises StudyError, in one sentence, for a file that is none of these, or one of other settings, data or code.
+    `verified`: also if other code made them, of which somebody made sure (`lib.study.verify`) that this code gives the
+    same; their records then name both. Raises StudyError, in one sentence, for a file that is none of these, or one of
+    other settings, data or, unless `verified`, code.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -86,10 +98,16 @@ def unpack(path: Path, data="data/raw") -> tuple[Study, str]:
         study, variant = Study(about["profile"], about["dataset"], about["seed"], data), about["variant"]
     except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise StudyError(f"{path} does not hold the results of a network ({error}); pack them again.") from None
-    if record.get("key") != study.model_key(variant):
-        other = record.get("data_fingerprint") != study.fingerprint
-        why = "of other data" if other else f"with other settings or by other code (commit {record['commit']})"
-        raise StudyError(f"{path.name} was made {why}, so that it is no part of this run of {study.profile.profile}.")
+    key = study.model_key(variant)
+    if record.get("key") != key:
+        if record.get("data_fingerprint") != study.fingerprint:
+            why = "of other data"
+        elif about["settings"] != _settings(study.profile):
+            why = "with other settings"
+        else:
+            why = "" if verified else f"by other code (commit {record['commit'][:7]}, see ./reproduce verify)"
+        if why:
+            raise StudyError(f"{path.name} was made {why}: it is no part of this run of {study.profile.profile}.")
     directory = study.directory(variant)
     for name, held in content.items():
         if name != WEIGHTS:
@@ -105,7 +123,22 @@ def unpack(path: Path, data="data/raw") -> tuple[Study, str]:
                 layer, number = name.rsplit("/", 1)
                 model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
             model.save(temporary)
+    if record["key"] != key:
+        _take_over(study, variant, record | {"key": key}, record["commit"])
     return study, variant
+
+
+def _take_over(study, variant, record, commit):
+    """Let the records of a network's results name this code, beside that which made them."""
+    facts = {"made_by": commit}
+    path = study.directory(variant) / (MODEL + artifacts.PROVENANCE)
+    artifacts.write_text(path, json.dumps(record | {"taken_over": artifacts.environment() | facts}, indent=1) + "\n")
+    with artifacts.taken_over(**facts):
+        study.predictions_of(variant)
+        outcomes_of(study, variant)
+        if variant in study.whole_variants:
+            directions_of(study, variant)
+        branch_of(study, variant)
 
 
 if __name__ == "__main__":
