@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lib import PUBLISHED, ROOT
 from lib.data import DATASETS
-from lib.evaluation.claims import estimate, stem
+from lib.evaluation.claims import estimate, first_pair, stem
 from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
 from tools.failures import failures
@@ -71,11 +71,14 @@ def answer(profile: Profile) -> Table:
     keys, path = ["claim", "dataset"], Path(profile.profile) / "tables" / "claims.csv"
     here, theirs = pd.read_csv(ROOT / "figures" / path), pd.DataFrame(columns=[*keys, "verdict"])
     if (PUBLISHED / path).is_file():
-        theirs = pd.read_csv(PUBLISHED / path)[[*keys, "verdict"]]
+        theirs = first_pair(pd.read_csv(PUBLISHED / path))[[*keys, "verdict"]]
     head = ("claim", "data set", "here (95 % interval)", "verdict", "published")
     shown = Table(*head, title=f"Claims, {profile.label}")
     for _, row in (
-        here.merge(theirs, "left", keys, suffixes=("", "_published")).fillna({"verdict_published": "-"}).iterrows()
+        first_pair(here)
+        .merge(theirs, "left", keys, suffixes=("", "_published"))
+        .fillna({"verdict_published": "-"})
+        .iterrows()
     ):
         said = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
         name = DATASETS[row["dataset"]].short if row["dataset"] in DATASETS else row["dataset"]

@@ -7,7 +7,7 @@ import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
-from lib.evaluation.claims import PAPER_GAIN, estimate, stem
+from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
 from lib.evaluation.comparison import largest_gains
 from lib.profile import Profile, load_profile
 from lib.report.sentences import gains
@@ -25,7 +25,9 @@ BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} --
 def parts() -> dict[str, str]:
     """What the published tables say in the README, as Markdown: the answer and the results."""
     tables, repeated = (written(PUBLISHED / name / "tables") for name in (PROFILE, REPEAT))
-    first, more = ({row["claim"]: row for row in found["claims"].to_dict("records")} for found in (tables, repeated))
+    first, more = (
+        {row["claim"]: row for row in first_pair(found["claims"]).to_dict("records")} for found in (tables, repeated)
+    )
     network = repeated["clean_accuracy"].query("variant in ('baseline', 'attention')")
     gain = 100 * gains(network["gamma"].dropna(), load_profile(PROFILE).model)
     points = repeated["why_attribution"].set_index("against").loc["baseline"]

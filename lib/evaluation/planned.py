@@ -20,19 +20,18 @@ POWER = 0.8
 HIGHER, LOWER, SAME, OPEN = "higher", "lower", "no effect that would matter", "not decided"
 
 
-def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
+def worst_case(outcomes: pd.DataFrame, norm: str = "linf", through: str = "logits") -> pd.DataFrame:
     """Whether each image stands under all attacks: dataset, variant, seed, image_id, label, epsilon, correct.
 
-    Counted are the L-infinity attacks on the network itself (through its logits) that every run of the data set met on
-    every attacked image at that budget: an attack that some runs were spared would make the others look weaker. Epsilon
-    0 is the clean image.
+    Counted are the attacks of this norm and output that every run of the data set met on every attacked image at that
+    budget: an attack that some runs were spared would make the others look weaker. Epsilon 0 is the clean image.
     """
-    linf = outcomes[(outcomes["norm"] == "linf") & (outcomes["through"] == "logits")]
-    runs = linf.groupby("dataset")[["variant", "seed"]].apply(lambda table: len(table.drop_duplicates()))
-    rows = linf["dataset"].map(runs * linf.groupby("dataset")["image_id"].nunique())
-    met = linf.groupby(["dataset", "attack", "epsilon"])["correct"].transform("size") == rows
+    here = outcomes[(outcomes["norm"] == norm) & (outcomes["through"] == through)]
+    runs = here.groupby("dataset")[["variant", "seed"]].apply(lambda table: len(table.drop_duplicates()))
+    rows = here["dataset"].map(runs * here.groupby("dataset")["image_id"].nunique())
+    met = here.groupby(["dataset", "attack", "epsilon"])["correct"].transform("size") == rows
     keys = [*RUN, "image_id", "label", "epsilon"]
-    return linf[met].groupby(keys, sort=False)["correct"].all().reset_index()
+    return here[met].groupby(keys, sort=False)["correct"].all().reset_index()
 
 
 def over_budgets(worst: pd.DataFrame, budgets) -> pd.DataFrame:

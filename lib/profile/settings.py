@@ -355,6 +355,21 @@ class Profile(Section):
         return attacks if whole else [entry for entry in attacks if entry.name == headline or entry.every_run]
 
     @property
+    def planned_budgets(self) -> list[float]:
+        """The budgets that the planned comparisons average over."""
+        return self.planned.budgets or self.evaluation.epsilons
+
+    @property
+    def judged(self) -> list[list[str]]:
+        """The pairs that the claims are judged on: attentive variants, as planned, against baseline and `uniform`.
+
+        The paper's comparison comes first.
+        """
+        attentive = dict.fromkeys(one for one, _ in self.planned.pairs if one.startswith("attention"))
+        others = [name for name in ("baseline", "uniform") if any(other == name for _, other in self.planned.pairs)]
+        return [[one, other] for one in attentive for other in others]
+
+    @property
     def label(self) -> str:
         """What every output says about the data it came from."""
         if self.source == "phantom":

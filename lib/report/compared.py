@@ -8,7 +8,7 @@ from lib.evaluation.claims import UNDECIDED, estimate, stem
 from lib.profile import Profile
 from lib.report.tables import markdown
 
-KEYS = ["claim", "dataset"]
+KEYS = ["claim", "dataset", "variant", "against"]
 ABOUT = ["processor", "python", "commit", "date", "training runs", "data"]
 
 
@@ -21,20 +21,26 @@ def compare_claims(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     """
     sides = []
     for name, table in (("published", published), ("ours", ours)):
-        side = table.set_index(KEYS)[["ours", "ci_low", "ci_high", "verdict"]]
+        side = _keyed(table).set_index(KEYS)[["ours", "ci_low", "ci_high", "verdict"]]
         side["verdict"] = side["verdict"].map(stem)
         sides.append(side.set_axis([name, f"{name}_low", f"{name}_high", f"{name}_verdict"], axis="columns"))
     table = pd.concat(sides, axis="columns", join="outer")
-    units = pd.concat([ours, published]).drop_duplicates(KEYS).set_index(KEYS)["unit"]
+    units = pd.concat([_keyed(ours), _keyed(published)]).drop_duplicates(KEYS).set_index(KEYS)["unit"]
     table.insert(0, "unit", units)
     ends = ["published_low", "published_high", "ours_low", "ours_high"]
     overlap = (table["published_low"] <= table["ours_high"]) & (table["ours_low"] <= table["published_high"])
     table["overlap"] = overlap.astype("boolean").mask(table[ends].isna().any(axis="columns"))
-    table["agree"] = table["published_verdict"] == table["ours_verdict"]
+    kinds = [table[f"{name}_verdict"].str.split(",").str[0] for name in ("published", "ours")]  # not what is excluded
+    table["agree"] = kinds[0] == kinds[1]
     # An interval of one training run covers the choice of images alone: another run may well lie beside it.
     judged = table["ours_verdict"] != stem(UNDECIDED)
     table["contradiction"] = ~table["agree"] | (judged & ~table["overlap"].fillna(True).astype(bool))
     return table.reset_index().sort_values("contradiction", ascending=False, kind="stable", ignore_index=True)
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """A claims table with the pair of variants that each row is about, also one from before there were several."""
+    return table.assign(variant=table.get("variant", "attention"), against=table.get("against", "baseline"))
 
 
 def _estimate(row, side) -> str:
@@ -87,6 +93,7 @@ def write_compared(profile: Profile) -> list[str]:
     shown = pd.DataFrame(
         {
             "claim": table["claim"],
+            "compared": table["variant"] + " with " + table["against"],
             "data set": table["dataset"].replace(titles),
             "published (95 % interval)": [_estimate(row, "published") for _, row in table.iterrows()],
             "here (95 % interval)": [_estimate(row, "ours") for _, row in table.iterrows()],

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
 from lib.data import DATASETS
-from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate, first_pair, stem
 from lib.profile import Profile, load_profile
 from lib.report.compared import write_compared
 from lib.report.curves import attack_in_full
@@ -57,7 +57,7 @@ def write_report(profile: Profile) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
-        answer=_answer(claims, profile),
+        answer=_answer(first_pair(claims), profile),
         claims=[_row(row) for _, row in claims.iterrows()],
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
         one_run=ONE_RUN,
@@ -104,6 +104,8 @@ def _row(row) -> dict:
     """A claim as the page's table shows it."""
     known = "" if pd.isna(row["n"]) else f"{row['n']:.0f}"
     facts = {name: row[name] for name in ("claim", "statement", "dataset", "paper")}
+    if row.get("against", "baseline") != "baseline" or row.get("variant", "attention") != "attention":
+        facts["dataset"] += f", {row['variant']} against {row['against']}"
     return facts | {"here": _number(row), "n": known, "verdict": row["verdict"], "drawn": drawn(row)}
 
 

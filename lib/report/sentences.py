@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from lib.evaluation.claims import CLAIMS, ONE_RUN, inactive_attention, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, first_pair, inactive_attention, stem
 from lib.profile import Model, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.tables import rounded
@@ -154,7 +154,7 @@ def robustness(attributed: pd.DataFrame, attack: str, label: str) -> str:
 
 def in_short(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: str) -> str:
     """Answer to 06: the headline difference on every data set, and each claim's verdicts counted."""
-    verdicts = []
+    verdicts, ledger = [], first_pair(ledger)
     for claim, rows in ledger.groupby("claim", sort=False):
         counts = rows["verdict"].map(stem).value_counts(sort=False)
         verdicts.append(f"{claim} " + ", ".join(f"{kind} ({n} of {len(rows)})" for kind, n in counts.items()))

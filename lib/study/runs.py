@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib import evaluation
 from lib.data.splits import class_counts
-from lib.evaluation import claims
+from lib.evaluation import claims, planned
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
 from lib.profile import Model, departures, load_profile
@@ -96,12 +96,26 @@ class Runs:
         }
         added = resnet50["attention"]["parameters"] - resnet50["baseline"]["parameters"]
         training, headline = self.profile.training, self.headline
-        return claims.ledger(
-            *(self.frames[name] for name in ("outcomes", "predictions", "histories", "shifts")),
-            resnet50["attention"]["attention_percent"],
-            100 * added / resnet50["baseline"]["backbone_parameters"],
+        return claims.of_pairs(
+            self.profile.judged,
+            {name: self.frames[name] for name in ("outcomes", "predictions", "histories", "shifts")},
+            self.inactive(clean_accuracy),
+            resnet50_percent=resnet50["attention"]["attention_percent"],
+            head_percent=100 * added / resnet50["baseline"]["backbone_parameters"],
             headline=(headline.attack, headline.norm, headline.through),
             protocol=training.epochs == 300 and training.patience == 40,
             label=self.profile.label,
-            inactive=self.inactive(clean_accuracy),
         )
+
+    @cached_property
+    def worst(self) -> pd.DataFrame:
+        """Whether each image stands under all attacks that every run met, see `lib.evaluation.planned.worst_case`."""
+        return planned.worst_case(self.frames["outcomes"])
+
+    def effects(self) -> pd.DataFrame:
+        """The planned comparisons, see `lib.evaluation.planned.effects`."""
+        return planned.effects(self.worst, self.profile.planned, self.profile.planned_budgets)
+
+    def effects_by_run(self) -> pd.DataFrame:
+        """The planned comparisons in each training run, see `lib.evaluation.planned.by_run`."""
+        return planned.by_run(self.worst, self.profile.planned.pairs, self.profile.planned_budgets)
