@@ -12,10 +12,12 @@ import io
 import json
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 
 from lib import StudyError, artifacts
 from lib.evaluation.attacked import directions_of, outcomes_of
@@ -60,9 +62,10 @@ def _add(file: zipfile.ZipFile, name: str, content) -> None:
 def _settings(profile) -> dict:
     """All that a profile sets and a result may rest on: what stands as the default is left out, for later ones."""
     told = profile.model_dump(exclude_defaults=True, mode="json")
-    return {name: told.get(name) for name in ("split", "classes", "preprocessing", "model", "training", "tuning")} | {
-        "evaluation": profile.evaluation.model_dump(exclude_defaults=True, mode="json")
-    }
+    attacked = ("images", "epsilons", "attacks", "batch_size")
+    evaluation = {name: told["evaluation"].get(name) for name in attacked}
+    parts = ("split", "classes", "preprocessing", "model", "training", "tuning")
+    return {name: told.get(name) for name in parts} | {"evaluation": evaluation}
 
 
 def _untrained(study: Study, variant: str) -> keras.Model:
@@ -83,6 +86,52 @@ def _learnt(study: Study, variant: str) -> dict[str, np.ndarray]:
     return found
 
 
+@dataclass(frozen=True)
+class Packed:
+    """The results of a network as a file holds them: whose they are, the model's record, and the files by name."""
+
+    path: Path
+    study: Study
+    variant: str
+    record: dict
+    settings: dict
+    files: dict[str, bytes]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of its tables, such as `attacks/pgd-linf.csv`."""
+        return artifacts.read_table(io.BytesIO(self.files[name]))
+
+    def model(self) -> keras.Model | None:
+        """The trained network, from the weights that the file holds and those it started from; None without weights."""
+        if WEIGHTS not in self.files:
+            return None
+        model = _untrained(self.study, self.variant)
+        with np.load(io.BytesIO(self.files[WEIGHTS])) as weights:
+            for name, weight in weights.items():
+                layer, number = name.rsplit("/", 1)
+                model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
+        return model
+
+    def other_than(self) -> str:
+        """In what the file was made otherwise than this study would make it, but for the code; "" if in nothing."""
+        if self.record.get("data_fingerprint") != self.study.fingerprint:
+            return "of other data"
+        return "with other settings" if self.settings != _settings(self.study.profile) else ""
+
+
+def opened(path: Path, data="data/raw") -> Packed:
+    """Read the results of a network; raises StudyError for a file that is none of these."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            about = json.loads(file.read(ABOUT))
+            record = json.loads(file.read(MODEL + artifacts.PROVENANCE))
+            files = {name: file.read(name) for name in file.namelist() if name != ABOUT}
+        study = Study(about["profile"], about["dataset"], about["seed"], data)
+        return Packed(path, study, about["variant"], record, about["settings"], files)
+    except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise StudyError(f"{path} does not hold the results of a network ({error}); pack them again.") from None
+
+
 def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, str]:
     """Put the results of a network where the study looks for them; returns the study and the variant.
 
@@ -90,41 +139,25 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     same; their records then name both. Raises StudyError, in one sentence, for a file that is none of these, or one of
     other settings, data or, unless `verified`, code.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            about = json.loads(file.read(ABOUT))
-            record = json.loads(file.read(MODEL + artifacts.PROVENANCE))
-            content = {name: file.read(name) for name in file.namelist() if name != ABOUT}
-        study, variant = Study(about["profile"], about["dataset"], about["seed"], data), about["variant"]
-    except (OSError, zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise StudyError(f"{path} does not hold the results of a network ({error}); pack them again.") from None
-    key = study.model_key(variant)
-    if record.get("key") != key:
-        if record.get("data_fingerprint") != study.fingerprint:
-            why = "of other data"
-        elif about["settings"] != _settings(study.profile):
-            why = "with other settings"
-        else:
-            why = "" if verified else f"by other code (commit {record['commit'][:7]}, see ./reproduce verify)"
-        if why:
+    packed = opened(path, data)
+    study, variant, key = packed.study, packed.variant, packed.study.model_key(packed.variant)
+    if packed.record.get("key") != key:
+        code = "" if verified else f"by other code (commit {packed.record['commit'][:7]}, see ./reproduce verify)"
+        if why := packed.other_than() or code:
             raise StudyError(f"{path.name} was made {why}: it is no part of this run of {study.profile.profile}.")
     directory = study.directory(variant)
-    for name, held in content.items():
+    for name, held in packed.files.items():
         if name != WEIGHTS:
             target = directory / name
             if not target.resolve().is_relative_to(directory.resolve()):
                 raise StudyError(f"{path.name} names a file outside its folder, {name!r}; do not use it.")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(held)
-    if WEIGHTS in content:
-        with np.load(io.BytesIO(content[WEIGHTS])) as weights, artifacts.replacing(directory / MODEL) as temporary:
-            model = _untrained(study, variant)
-            for name, weight in weights.items():
-                layer, number = name.rsplit("/", 1)
-                model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
+    if model := packed.model():
+        with artifacts.replacing(directory / MODEL) as temporary:
             model.save(temporary)
-    if record["key"] != key:
-        _take_over(study, variant, record | {"key": key}, record["commit"])
+    if packed.record["key"] != key:
+        _take_over(study, variant, packed.record | {"key": key}, packed.record["commit"])
     return study, variant
 
 
