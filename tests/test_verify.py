@@ -23,7 +23,7 @@ def published(tmp_path_factory):
     study.predictions_of("baseline")
     outcomes_of_one(study, "baseline", study.headline())
     branch_of(study, "baseline")
-    path = folder / "test" / "networks" / "chestxray14-seed1-baseline.zip"
+    path = folder / "test" / "chestxray14-seed1-baseline.zip"
     pack(study, "baseline", path, weights=True)
     return path
 
@@ -54,7 +54,7 @@ def test_another_network_does_not(packed, monkeypatch):
 
 
 def test_the_command_says_what_it_found(published, packed, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[2])
+    monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[1])
     monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
     table = main("test", "data/raw")
     assert table["agrees"].all()
@@ -64,8 +64,8 @@ def test_the_command_says_what_it_found(published, packed, monkeypatch, capsys, 
         for name in file.namelist():
             if name != "weights.npz":
                 bare.writestr(name, file.read(name))
-    (tmp_path / "test" / "networks").mkdir(parents=True)
-    (tmp_path / "bare.zip").rename(tmp_path / "test" / "networks" / "bare.zip")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "bare.zip").rename(tmp_path / "test" / "bare.zip")
     monkeypatch.setattr("lib.study.verify.PUBLISHED", tmp_path)
     with pytest.raises(StudyError, match="No network of test is published with its weights"):
         main("test", "data/raw")

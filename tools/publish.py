@@ -23,8 +23,7 @@ from lib.artifacts import PROVENANCE
 from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
 from lib.report.page import with_palette
-from lib.study import Study
-from lib.study.results import pack
+from lib.study import Study, results
 from tools.readme import render_notebooks, write_readme
 
 LARGEST = 300_000  # bytes of a figure
@@ -77,15 +76,13 @@ def publish(run: Path, target: Path, notebooks: bool = False) -> None:
         for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):
                 slim(Path(shutil.copy(file, new / "notebooks")))
-    if (target / "networks").is_dir():
-        (target / "networks").rename(new / "networks")
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     write_index(target)
 
 
 def networks(profile: Profile, data: str) -> None:
-    """Pack the finished networks of a run on original data into `networks` of its published folder.
+    """Pack the finished networks of a run on original data into `data/networks`.
 
     The weights go with the first training run of each variant.
     """
@@ -93,8 +90,8 @@ def networks(profile: Profile, data: str) -> None:
         study = Study(profile.profile, name, seed, data)
         for variant in study.variants:
             with suppress(StudyError):  # not finished yet
-                path = PUBLISHED / profile.profile / "networks" / f"{name}-seed{seed}-{variant}.zip"
-                pack(study, variant, path, weights=seed == profile.seeds[0])
+                path = results.PUBLISHED / profile.profile / f"{name}-seed{seed}-{variant}.zip"
+                results.pack(study, variant, path, weights=seed == profile.seeds[0])
 
 
 def main(name: str, data: str, only_networks: bool) -> None:

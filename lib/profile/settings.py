@@ -215,6 +215,7 @@ class Evaluation(Section):
     trust_images: Positive = 100
     trust_epsilon: Annotated[float, Field(gt=0)] = 1
     trust: Trust = Trust()
+    convergence_images: Positive | None = None  # that stand at trust_epsilon, for AutoAttack as it was published
     gradcam_images: Annotated[int, Field(ge=6)] = 12
     gradcam_shown: Annotated[int, Field(ge=6)] = 6
     gradcam_epsilon: Annotated[float, Field(gt=0)] = 1

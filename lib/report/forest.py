@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.report.figures import COLOURS, MARKERS, WIDTH
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH
 
 PAPER = 16  # percent, the paper's "up to" in typical scenarios
 PAPER_EXTREME = 2700
@@ -116,4 +116,38 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set(title=titles[dataset], xlabel="change of the logits without the branch, % of their size")
     axes[0, 0].set_ylabel("robust accuracy minus the baseline's,\npercentage points")
     axes[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def natural(accuracies: pd.DataFrame, title: str) -> Figure:
+    """Accuracy under each natural change against its severity, a line for each variant, of one data set.
+
+    `accuracies`: as from `lib.evaluation.natural.accuracies`. Severity 0 is the image as it is; bands: Wilson's 95 %.
+    """
+    kinds = [kind for kind in dict.fromkeys(accuracies["change"]) if kind != "none"]
+    columns = 5
+    lines = -(-len(kinds) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(WIDTH, 1.5 * lines + 0.5), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, kind in zip(axes.flat, kinds, strict=False):
+        here = accuracies[accuracies["change"].isin(["none", kind])]
+        for (variant, _), group in here.groupby(["variant", "seed"], sort=False):
+            look = {"color": COLOURS[variant], "marker": MARKERS[variant], "ls": DASHES[variant]}
+            ax.plot(group["severity"], 100 * group["accuracy"], ms=2.5, lw=1, label=variant, **look)
+            if variant == "baseline":
+                ends = 100 * group["ci_low"], 100 * group["ci_high"]
+                ax.fill_between(group["severity"], *ends, color=COLOURS[variant], alpha=0.12, lw=0)
+        ax.set_title(kind)
+        ax.set_xticks(range(6))
+    for ax in axes.flat[len(kinds) :]:
+        ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xlabel("severity")
+    for line in axes:
+        line[0].set_ylabel("accuracy, %")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(names, handles, strict=True))
+    figure.legend(unique.values(), unique, ncols=4, loc="outside lower center", frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure

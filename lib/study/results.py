@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lib import StudyError, artifacts
+from lib import ROOT, StudyError, artifacts
 from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.models import build_classifier
 from lib.study.explanations import branch_of
@@ -27,6 +27,7 @@ from lib.study.study import Study
 
 ABOUT, WEIGHTS = "network.json", "weights.npz"
 MODEL = "model.keras"
+PUBLISHED = ROOT / "data" / "networks"  # those that this repository publishes, by profile
 LAST = "branch.csv"  # what a network's job makes at its end
 
 

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pandas as pd
 
-from lib import PUBLISHED, ROOT, StudyError, artifacts
+from lib import ROOT, StudyError, artifacts
 from lib.attacks import Classifier
 from lib.profile import load_profile
-from lib.study.results import WEIGHTS, Packed, opened, unpack
+from lib.study.results import PUBLISHED, WEIGHTS, Packed, opened, unpack
 
 IMAGES = 30
 # Another processor rounds otherwise, which may turn an answer or an outcome that was on the edge.
@@ -74,7 +74,7 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     Raises StudyError where none is published, one does not agree, or the data are not here.
     """
     name = load_profile(profile).profile
-    files = sorted((PUBLISHED / name / "networks").glob("*.zip"))
+    files = sorted((PUBLISHED / name).glob("*.zip"))
     rows = []
     for path in files:
         packed = opened(path, data)
