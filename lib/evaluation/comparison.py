@@ -12,8 +12,10 @@ TYPICAL = 0.10
 The paper's text that would define the two words is missing; this is a reconstruction."""
 
 
-def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits") -> pd.DataFrame:
-    """Attention against baseline at every budget of one attack.
+def compare(
+    outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logits", attentive: str = "attention"
+) -> pd.DataFrame:
+    """Attention against baseline at every budget of one attack; `attentive`: the variant with attention.
 
     Returns one row per data set and epsilon: dataset, epsilon, n, seeds, baseline, attention (robust accuracies),
     difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test; NaN with several
@@ -25,7 +27,7 @@ def compare(outcomes: pd.DataFrame, attack: str, norm: str, through: str = "logi
     for (dataset, epsilon), group in here.groupby(["dataset", "epsilon"], sort=False):
         if epsilon == 0:
             continue
-        baseline, attention = (matrix(group, "variant", variant) for variant in ("baseline", "attention"))
+        baseline, attention = (matrix(group, "variant", variant) for variant in ("baseline", attentive))
         difference = paired_difference(baseline, attention)
         relative = relative_change(baseline, attention)
         rows.append(

@@ -356,6 +356,16 @@ class Profile(Section):
         return attacks if whole else [entry for entry in attacks if entry.name == headline or entry.every_run]
 
     @property
+    def attentive(self) -> str:
+        """The attentive variant that is held against the baseline where one pair is looked at closely."""
+        return next((one for one, _ in self.planned.pairs if one.startswith("attention")), "attention")
+
+    @property
+    def gated(self) -> bool:
+        """Whether a gamma that falls to 0 would shut off the branch of the attentive variant."""
+        return self.model.gated and self.attentive == "attention"
+
+    @property
     def planned_budgets(self) -> list[float]:
         """The budgets that the planned comparisons average over."""
         return self.planned.budgets or self.evaluation.epsilons

@@ -25,12 +25,22 @@ ISOLATES = {
     "frozen": "attention, against the same block with gamma held at 0",
     "attention-no-dropout": "the dropout",
     "attention-reference": "the formula, against the reference code's arithmetic",
+    "attention": "the reference code's arithmetic, against the formula with gamma as it was learnt",
+    "attention-gamma1": "the reference code's arithmetic, against the formula with gamma 1",
+    "attention-gamma3": "the reference code's arithmetic, against the formula with gamma 3",
+    "adversarial": "attention, against adversarial training in its place",
 }
 """What the difference between attention and each other variant is due to."""
 
 
-def attribution(outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive=None, label: str = "") -> pd.DataFrame:
-    """What the difference is due to: attention minus every other variant under the headline attack.
+def attribution(
+    outcomes: pd.DataFrame,
+    headline: tuple[str, str, str],
+    inactive=None,
+    label: str = "",
+    attentive: str = "attention",
+) -> pd.DataFrame:
+    """What the difference is due to: attention (`attentive`) minus every other variant under the headline attack.
 
     Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
     data set and other variant: dataset, against, isolates, epsilons, n, seeds, attention, other, difference,
@@ -44,9 +54,9 @@ def attribution(outcomes: pd.DataFrame, headline: tuple[str, str, str], inactive
         epsilons = typical(part[part["variant"] == "baseline"])
         part = part[part["epsilon"].isin(epsilons)]
         for variant in dict.fromkeys(part["variant"]):
-            if variant == "attention":
+            if variant == attentive:
                 continue
-            other, attention = paired(part, variant, "attention")
+            other, attention = paired(part, variant, attentive)
             change = paired_difference(other, attention)
             rows.append(
                 {
@@ -175,13 +185,15 @@ def everything(
     inactive=None,
     label: str = "",
     titles: dict[str, str],
+    attentive: str = "attention",
 ) -> dict[str, pd.DataFrame]:
     """All tables of 05_why over several data sets and seeds, by file name.
 
     The first four are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
     to `attribution` and `findings`.
     """
-    attributed, ratios = attribution(outcomes, headline, inactive, label), summary.surface_ratios(surfaces)
+    attributed = attribution(outcomes, headline, inactive, label, attentive)
+    ratios = summary.surface_ratios(surfaces, attentive)
     found = {
         "density": summary.density(where),
         "maps": summary.maps(where),
@@ -195,7 +207,9 @@ def everything(
     return {f"why_{name}": table for name, table in found.items()}
 
 
-def suggestions(tables: dict[str, pd.DataFrame], checks: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+def suggestions(
+    tables: dict[str, pd.DataFrame], checks: pd.DataFrame, epsilon: float, attentive: str = "attention"
+) -> pd.DataFrame:
     """What the sources suggest that makes attention robust, and what was measured: suggestion, measured, verdict.
 
     Of one data set and training run: `tables` as from `everything`, `checks` as from `lib.evaluation.trust_checks`.
@@ -210,7 +224,7 @@ def suggestions(tables: dict[str, pd.DataFrame], checks: pd.DataFrame, epsilon: 
         return f"{row[value]:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
 
     def beside(name, value, less, more, **wanted):
-        pair = [rows(name, variant=variant, **wanted) for variant in ("attention", "baseline")]
+        pair = [rows(name, variant=variant, **wanted) for variant in (attentive, "baseline")]
         if any(part.empty or part[value].isna().any() for part in pair):
             return "not measured", "-"
         one, other = (part.iloc[0] for part in pair)

@@ -81,7 +81,9 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
     return _with_legend(figure, axes, inside=len(panels) == 1)
 
 
-def relative_change(table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack) -> Figure:
+def relative_change(
+    table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, str], attack: Attack, attentive: str = "attention"
+) -> Figure:
     """Change of robust accuracy, attention minus baseline in percentage points, against epsilon.
 
     `table`: dataset, epsilon, n, difference, ci_low, ci_high, percent, regime (typical or extreme). The relative
@@ -89,7 +91,7 @@ def relative_change(table: pd.DataFrame, each: pd.DataFrame, titles: dict[str, s
     `each`: what `attack` left in each training run, as from `tables.robust_accuracy`; of several a small dot for each.
     """
     each = each.pivot_table(index=["dataset", "epsilon"], columns=["variant", "seed"], values="robust_accuracy")
-    each = 100 * (each["attention"] - each["baseline"])
+    each = 100 * (each[attentive] - each["baseline"]).dropna(axis="columns", how="all")
     datasets = list(dict.fromkeys(table["dataset"]))
     size = (WIDTH, max(1.55 * len(datasets) + 0.5, 2.6))
     figure, axes = plt.subplots(len(datasets), 1, figsize=size, sharey=True, squeeze=False)

@@ -5,13 +5,16 @@ import pandas as pd
 
 from lib.report.curves import ATTACK_TITLES, NORM_TITLES
 
-PAIR = ("baseline", "attention")  # the study compares these; with every control there is no room for pictures
+
+def pair(study) -> tuple[str, str]:
+    """The two variants that the pictures show: with all of them there is no room."""
+    return "baseline", study.profile.attentive
 
 
 def adversarial_rows(study, n: int) -> list[dict]:
     """Rows for `figures.adversarial_examples`: an image of each of n classes, of those that Grad-CAM explains."""
     chosen = study.chosen()
-    explained = {variant: study.explanations(variant) for variant in PAIR}
+    explained = {variant: study.explanations(variant) for variant in pair(study)}
     first = _fooled_first(chosen, explained).drop_duplicates("label").sort_values("label")["place"][:n]
     classes = study.info.classes
 
@@ -43,7 +46,7 @@ def adversarial_rows(study, n: int) -> list[dict]:
 def gradcam_rows(study, n: int) -> list[dict]:
     """Rows for `lib.report.figures.gradcam`: n of the chosen images, classes in turn."""
     chosen = study.chosen()
-    explained = {variant: study.explanations(variant) for variant in PAIR}
+    explained = {variant: study.explanations(variant) for variant in pair(study)}
     classes, rows = study.info.classes, []
     shown = _fooled_first(chosen, explained)[:n].sort_values("place")["place"]
     for i in shown:

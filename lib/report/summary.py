@@ -85,7 +85,7 @@ def surface(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def surface_ratios(table: pd.DataFrame) -> pd.DataFrame:
+def surface_ratios(table: pd.DataFrame, attentive: str = "attention") -> pd.DataFrame:
     """Attention against each other variant, image by image: the geometric mean of the ratios, with a 95 %
     interval.
 
@@ -96,7 +96,7 @@ def surface_ratios(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (dataset, seed), here in table.groupby(["dataset", "seed"], sort=False):
         runs = {variant: part.set_index("image_id") for variant, part in here.groupby("variant", sort=False)}
-        attention = runs.pop("attention")
+        attention = runs.pop(attentive)
         for variant, other in runs.items():
             right = attention["correct"] & other["correct"]
             for column in MEASURES:

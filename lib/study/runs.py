@@ -86,7 +86,7 @@ class Runs:
 
     def inactive(self, clean_accuracy: pd.DataFrame) -> dict:
         """Data sets on which the attention branch is off, see `lib.evaluation.claims.inactive_attention`."""
-        return claims.inactive_attention(clean_accuracy) if self.profile.model.gated else {}
+        return claims.inactive_attention(clean_accuracy) if self.profile.gated else {}
 
     def claims(self, clean_accuracy: pd.DataFrame) -> pd.DataFrame:
         """The claims of the paper and what these runs measured, see `lib.evaluation.claims.ledger`."""

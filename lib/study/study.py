@@ -62,7 +62,7 @@ class Study(Named):
 
     def inactive(self) -> dict:
         """This data set, if the attention branch of this training run is off, see `claims.inactive_attention`."""
-        return inactive_attention(self.histories().query("kept")) if self.profile.model.gated else {}
+        return inactive_attention(self.histories().query("kept")) if self.profile.gated else {}
 
     def provenance(self) -> dict:
         """Profile, data set, seed, data fingerprint and the file of starting weights, for whatever is written."""
