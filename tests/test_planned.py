@@ -142,7 +142,9 @@ def test_the_dose_is_the_change_of_the_logits_by_their_size():
     worst = planning.worst_case(outcomes())
     rows = [("skin", "attention", seed, f"i{i}", 3.0, 1.5, 0, i % 2) for seed in (0, 1) for i in range(10)]
     columns = ["dataset", "variant", "seed", "image_id", "size", "change", "predicted", "without"]
-    table = planning.dose(pd.DataFrame(rows, columns=columns), worst, BUDGETS)
+    branch = pd.DataFrame(rows, columns=columns)
+    table = planning.dose(branch, worst, BUDGETS)
+    pd.testing.assert_frame_equal(table[list(planning.part(branch))], planning.part(branch))
     assert list(table["part"]) == pytest.approx([50, 50])
     assert list(table["answers"]) == pytest.approx([50, 50])
     apart = planning.by_run(worst, [["attention", "baseline"]], BUDGETS)["difference"]

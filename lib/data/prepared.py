@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import artifacts
+from lib import StudyError, artifacts
 from lib.artifacts.sources import code_key
 from lib.data import check_no_leak, dataset_info, read_index, split_index, subset
 from lib.data.check import usable_index
@@ -131,6 +131,16 @@ def original(row: pd.Series) -> np.ndarray:
         return read_image(row["path"])
     [[(_, image)]] = [block for block in stored_images(row.to_frame().T, np.zeros(1, int), 1) if block]
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def first_original(dataset: str, root: str | Path, class_name: str) -> np.ndarray | None:
+    """The first image of a class among the original data under `root`, as `original` gives it; None where none is."""
+    try:
+        index = read_index(dataset, root)
+    except StudyError:
+        return None
+    rows = index[index["class_name"] == class_name]
+    return original(rows.iloc[0]) if len(rows) else None
 
 
 TEXTS = dict.fromkeys(["image_id", "path", "class_name", "group", "official_split", "stored_at", "split"], str)

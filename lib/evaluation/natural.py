@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.statistics import proportion
+from lib.evaluation.statistics import mean_interval, proportion
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SIZE = 224  # pixels, at which lengths are given
@@ -132,6 +132,19 @@ def _of(study, variant):
         return pd.concat(tables, ignore_index=True)
 
     return study.kept("natural.csv", variant, [rows["image_id"].tolist(), study.profile.split.seed], make)
+
+
+def over_severities(answers: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy under each change, averaged over its severities, with a 95 % interval over images.
+
+    Columns: dataset, variant, seed, change, n, accuracy, ci_low, ci_high.
+    """
+    keys = ["dataset", "variant", "seed", "change"]
+    rows = []
+    for key, group in answers.groupby(keys, sort=False):
+        mean = mean_interval(group.groupby("image_id")["correct"].mean().to_numpy(float), bounds=(0, 1))
+        rows.append((*key, mean.n, *mean[:3]))
+    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high"])
 
 
 def accuracies(answers: pd.DataFrame) -> pd.DataFrame:

@@ -158,19 +158,25 @@ def largest_gains(worst: pd.DataFrame, pairs) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "one", "other", "seed", "over", "typical", "extreme"])
 
 
-def dose(branch: pd.DataFrame, worst: pd.DataFrame, budgets) -> pd.DataFrame:
-    """How much the attention branch has a part in each run's logits, beside its robust accuracy less the baseline's.
+def part(branch: pd.DataFrame) -> pd.DataFrame:
+    """How much the attention branch has a part in each run's answers, by what changes when it is taken out.
 
     `branch`: per image, as from `lib.study.Study.branch`. Columns: dataset, variant, seed, n, part (the change of the
-    logits when the branch is taken out, in percent of their size, both root mean squares), answers (percent that
-    change), difference (percentage points, to the baseline of the same seed; NaN without one).
+    logits in percent of their size, both root mean squares), answers (percent that change).
     """
-    pairs = [[variant, "baseline"] for variant in dict.fromkeys(branch["variant"])]
-    differences = by_run(worst, pairs, budgets).set_index(["dataset", "one", "seed"])["difference"]
     rows = []
-    for (dataset, variant, seed), group in branch.groupby(RUN, sort=False):
-        part = 100 * np.sqrt((group["change"] ** 2).sum() / (group["size"] ** 2).sum())
-        answers = 100 * (group["predicted"] != group["without"]).mean()
-        difference = differences.get((dataset, variant, seed), np.nan)
-        rows.append((dataset, variant, seed, len(group), part, answers, difference))
-    return pd.DataFrame(rows, columns=[*RUN, "n", "part", "answers", "difference"])
+    for key, group in branch.groupby(RUN, sort=False):
+        change = 100 * np.sqrt((group["change"] ** 2).sum() / (group["size"] ** 2).sum())
+        rows.append((*key, len(group), change, 100 * (group["predicted"] != group["without"]).mean()))
+    return pd.DataFrame(rows, columns=[*RUN, "n", "part", "answers"])
+
+
+def dose(branch: pd.DataFrame, worst: pd.DataFrame, budgets) -> pd.DataFrame:
+    """`part`, and beside it `difference`: the run's robust accuracy less that of the baseline of the same seed.
+
+    In percentage points, NaN without such a baseline.
+    """
+    table = part(branch)
+    pairs = [[variant, "baseline"] for variant in dict.fromkeys(table["variant"])]
+    differences = by_run(worst, pairs, budgets).rename(columns={"one": "variant"})
+    return table.merge(differences[[*RUN, "difference"]], "left", RUN)

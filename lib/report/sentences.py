@@ -8,7 +8,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from lib.evaluation.claims import CLAIMS, ONE_RUN, first_pair, inactive_attention, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, first_pair, inactive_attention, stem
+from lib.evaluation.planned import HIGHER, LOWER, OPEN, SAME
 from lib.profile import Model, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.tables import rounded
@@ -167,3 +168,34 @@ def rules() -> str:
     """The rule of each verdict, folded away, as Markdown."""
     said = "\n".join([*(f"- **{name}**: {claim.rule}" for name, claim in CLAIMS.items()), "", ONE_RUN])
     return f"<details><summary>The rule of each verdict</summary>\n\n{said}\n\n</details>"
+
+
+def planned(effects: pd.DataFrame, titles: dict[str, str], label: str) -> str:
+    """The answer by the planned comparisons, as Markdown, a paragraph for each data set.
+
+    `effects`: as from `lib.evaluation.planned.effects`, whose primary comparison is the answer.
+    """
+    said = []
+    for dataset, rows in effects.groupby("dataset", sort=False):
+        [primary] = rows[rows["kind"] == "primary"].itertuples()
+        control = next(rows[rows["kind"] == "control"].itertuples(), None)
+        words = ANSWERS.get(primary.conclusion, primary.conclusion.capitalize() + ".")
+        about = {"row": primary, "control": control, "words": words, "paper": PAPER_GAIN}
+        said.append(say("planned", **about, title=titles[dataset], label=label))
+    return "\n\n".join(said)
+
+
+ANSWERS = {
+    HIGHER: "Attention raises robust accuracy.",
+    LOWER: "Attention lowers robust accuracy.",
+    SAME: "No effect that would matter.",
+    f"{HIGHER}, {SAME}": "Attention raises robust accuracy, by too little to matter.",
+    f"{LOWER}, {SAME}": "Attention lowers robust accuracy, by too little to matter.",
+    OPEN: "Not decided.",
+}
+"""What each conclusion of `lib.evaluation.planned` says of attention."""
+
+
+def converged(fallen: pd.DataFrame, label: str) -> str:
+    """How many images fall to the published AutoAttack; `fallen` as from `lib.evaluation.convergence.fallen`."""
+    return say("converged", rows=list(fallen.itertuples()), label=label)

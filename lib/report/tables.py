@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
+from lib.evaluation import natural
 from lib.evaluation.comparison import median_distance, softmax_gap
+from lib.evaluation.convergence import fallen
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
     balanced_accuracy,
@@ -191,6 +193,8 @@ def everything(frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: 
         "directions": reached(frames["directions"]),
         "trust": frames["checks"],
         "gradcam_shift": gradcam_shift(shifts),
+        "natural_changes": natural.over_severities(frames["natural"]),
+        "convergence": fallen(frames["convergence"]),
     }
 
 

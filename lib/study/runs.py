@@ -6,13 +6,14 @@ import pandas as pd
 
 from lib import evaluation
 from lib.data.splits import class_counts
-from lib.evaluation import claims, planned
+from lib.evaluation import claims, natural, planned
+from lib.evaluation.convergence import convergence
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
 from lib.profile import Model, departures, load_profile
 from lib.study.study import Study
 
-WHOLE = ("shifts", "checks", "directions")  # made of the runs that meet every attack
+WHOLE = ("shifts", "checks", "directions", "natural", "convergence")  # made of the runs that meet every attack
 
 
 class Runs:
@@ -57,7 +58,7 @@ class Runs:
 
     @cached_property
     def frames(self) -> dict[str, pd.DataFrame]:
-        """What all is computed from: histories, parameters, predictions, outcomes, shifts, checks, directions."""
+        """What all is computed from, each a table of all runs: histories, predictions, outcomes, checks and so on."""
         reads = {
             "histories": Study.histories,
             "parameters": Study.parameters,
@@ -66,6 +67,9 @@ class Runs:
             "shifts": Study.shifts,
             "checks": evaluation.trust_checks,
             "directions": evaluation.directions,
+            "branch": Study.branch,
+            "natural": natural.natural_changes,
+            "convergence": convergence,
         }
         return {name: self.gather(read, name in WHOLE) for name, read in reads.items()}
 
@@ -112,10 +116,13 @@ class Runs:
         """Whether each image stands under all attacks that every run met, see `lib.evaluation.planned.worst_case`."""
         return planned.worst_case(self.frames["outcomes"])
 
-    def effects(self) -> pd.DataFrame:
-        """The planned comparisons, see `lib.evaluation.planned.effects`."""
-        return planned.effects(self.worst, self.profile.planned, self.profile.planned_budgets)
-
-    def effects_by_run(self) -> pd.DataFrame:
-        """The planned comparisons in each training run, see `lib.evaluation.planned.by_run`."""
-        return planned.by_run(self.worst, self.profile.planned.pairs, self.profile.planned_budgets)
+    def planned(self) -> dict[str, pd.DataFrame]:
+        """The tables of the planned comparisons by file name, see `lib.evaluation.planned`."""
+        plan, budgets = self.profile.planned, self.profile.planned_budgets
+        return {
+            "effects": planned.effects(self.worst, plan, budgets),
+            "effects_by_run": planned.by_run(self.worst, plan.pairs, budgets),
+            "robust_by_run": planned.over_budgets(self.worst, budgets),
+            "up_to": planned.largest_gains(self.worst, plan.pairs),
+            "dose": planned.dose(self.frames["branch"], self.worst, budgets),
+        }
