@@ -103,6 +103,16 @@ def samples(images: np.ndarray, titles: list[str], columns: int) -> Figure:
     return figure
 
 
+def side_by_side(pictures: dict[str, np.ndarray]) -> Figure:
+    """Gray pictures (h, w), uint8, in a row, each under its title."""
+    figure, axes = plt.subplots(1, len(pictures), figsize=(WIDTH, WIDTH / len(pictures) + 0.3), squeeze=False)
+    for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(title, loc="center")
+        ax.axis("off")
+    return figure
+
+
 def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Figure 1 of the paper: the contrast pipeline, a row of stages and a row of histograms per example.
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
 
 PAPER = 16  # percent, the paper's "up to" in typical scenarios
 PAPER_EXTREME = 2700
@@ -150,4 +150,33 @@ def natural(accuracies: pd.DataFrame, title: str) -> Figure:
     unique = dict(zip(names, handles, strict=True))
     figure.legend(unique.values(), unique, ncols=4, loc="outside lower center", frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def natural_summary(accuracies: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """Accuracy under each natural change, averaged over its severities; a panel for each data set.
+
+    `accuracies`: as from `lib.evaluation.natural.over_severities`; whiskers are 95 % intervals over images.
+    """
+    datasets = list(dict.fromkeys(accuracies["dataset"]))
+    figure, axes = plt.subplots(
+        len(datasets), 1, figsize=(WIDTH, 1.5 * len(datasets) + 0.9), squeeze=False, sharex=True
+    )
+    kinds = list(dict.fromkeys(accuracies["change"]))
+    for ax, dataset in zip(axes[:, 0], datasets, strict=True):
+        runs = accuracies[accuracies["dataset"] == dataset].groupby(["variant", "seed"], sort=False)
+        for place, ((variant, _), run) in enumerate(runs):
+            x = run["change"].map(kinds.index) + 0.7 * ((place + 0.5) / len(runs) - 0.5)
+            error = 100 * whiskers(run["accuracy"], run["ci_low"], run["ci_high"])
+            look = {"fmt": MARKERS[variant], "color": COLOURS[variant], "ms": 3, "lw": 0.7, "label": variant}
+            ax.errorbar(x, 100 * run["accuracy"], yerr=error, **look)
+        ax.set_title(titles[dataset])
+        ax.set_ylabel("accuracy, %")
+        ax.grid(axis="x", visible=False)
+        for edge in range(1, len(kinds)):
+            ax.axvline(edge - 0.5, color="0.92", lw=0.8)
+    axes[-1, 0].set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    unique = dict(zip(names, handles, strict=True))
+    figure.legend(unique.values(), unique, ncols=4, loc="outside lower center", frameon=False)
     return figure
