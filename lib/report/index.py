@@ -69,6 +69,7 @@ PER_IMAGE = {
     "outcomes": "robust_accuracy",
     "predictions": "clean_accuracy",
     "shifts": "gradcam_shift",
+    "natural": "natural_changes",
     "images": "datasets",
 }
 """Tables of images, and the table computed from each, which has the record of the run."""
