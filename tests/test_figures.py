@@ -9,11 +9,14 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from skimage.color import rgb2lab
+from test_planned import outcomes as made_up
 
 from lib import PUBLISHED
+from lib.evaluation import planned
 from lib.evaluation.comparison import under
+from lib.evaluation.natural import CHANGES, accuracies, over_severities
 from lib.profile import Attack, load_profile
-from lib.report import charts, curves, figures
+from lib.report import charts, curves, figures, forest
 
 TITLES = {"ham10000": "HAM10000", "chestxray14": "ChestX-ray14", "eyepacs": "EyePACS"}
 
@@ -126,6 +129,48 @@ DRAWN |= {
     "map_shift, 3 runs": lambda: figures.map_shift(table("gradcam_shift", REAL), TITLES),
     "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", REAL), TITLES),
     "attribution, 3 runs": lambda: charts.attribution(table("why_attribution", REAL), TITLES),
+}
+
+
+PLAN = load_profile("ham10000").planned
+BUDGETS = [1.0, 2.0]
+
+
+def planned_runs():
+    """Eight training runs of made-up networks on two data sets."""
+    variants = sorted({name for pair in PLAN.pairs for name in pair})
+    tables = [made_up(images=60, seeds=8, variants=variants, rng=rng).assign(dataset=name) for rng, name in
+              enumerate(("ham10000", "eyepacs"))]  # fmt: skip
+    return planned.worst_case(pd.concat(tables, ignore_index=True))
+
+
+def forest_plot():
+    worst = planned_runs()
+    effects, runs = planned.effects(worst, PLAN, BUDGETS), planned.by_run(worst, PLAN.pairs, BUDGETS)
+    return forest.forest(effects, runs, PLAN.margin, pd.Series({"ham10000": 40.0, "eyepacs": 60.0}), TITLES)
+
+
+def doses():
+    points = planned.by_run(planned_runs(), PLAN.pairs, BUDGETS).rename(columns={"one": "variant"})
+    return points.assign(part=np.linspace(0, 60, len(points)))
+
+
+def answers():
+    kinds = [("none", 0), *((kind, severity) for kind in CHANGES for severity in range(1, 6))]
+    rows = [
+        ("eyepacs", variant, 0, f"i{i}", kind, severity, (i + severity + len(variant)) % 7 > 1)
+        for variant in [*PLAN.primary, "baseline"] for kind, severity in kinds for i in range(20)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["dataset", "variant", "seed", "image_id", "change", "severity", "correct"])
+
+
+DRAWN |= {
+    "planned": forest_plot,
+    "up_to": lambda: forest.up_to(planned.largest_gains(planned_runs(), PLAN.pairs), TITLES),
+    "dose": lambda: forest.dose(doses(), TITLES),
+    "natural": lambda: forest.natural(accuracies(answers()), "EyePACS"),
+    "natural_changes": lambda: forest.natural_summary(over_severities(answers()), TITLES),
+    "xray_orders": lambda: figures.side_by_side(dict.fromkeys(("one", "two", "three", "four"), IMAGE[..., 0])),
 }
 
 

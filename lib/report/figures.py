@@ -27,7 +27,7 @@ COLOURS = {
     "uniform": "#3b2fd0",
     "attention-gamma1": "#8c2d04",
     "attention-gamma3": "#20264f",
-    "adversarial": "#6b6b6b",
+    "adversarial": "#c3875a",
 }
 MARKERS = dict(zip(COLOURS, "os^vDPX*h<>p", strict=True))
 DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-.", "-"), strict=True))
