@@ -21,7 +21,7 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
     """
     datasets = list(dict.fromkeys(effects["dataset"]))
     counts = [sum(effects["dataset"] == name) for name in datasets]
-    size = WIDTH, 0.75 + sum(0.32 * n + 0.3 for n in counts)
+    size = WIDTH, 0.6 + sum(0.32 * n + 0.6 for n in counts)
     figure, axes = plt.subplots(len(datasets), figsize=size, height_ratios=counts, squeeze=False)
     for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = effects[effects["dataset"] == dataset].reset_index(drop=True)
@@ -31,7 +31,7 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
         ax.axvline(points, color="#D55E00", ls="--", lw=1.2, zorder=1)
         above = {"va": "bottom", "transform": ax.get_xaxis_transform(), "fontsize": 7}
         ax.text(points, 1, f"the paper's\n+{PAPER} %", color="#D55E00", ha="left", **above)
-        ax.text(margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
+        ax.text(-margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
             _comparison(ax, y, row, runs.loc[of_pair, "difference"])
@@ -40,7 +40,7 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
             tick.label1.set_weight("bold")
         ax.set_ylim(len(here) - 0.45, -0.6)
         ax.grid(axis="y", visible=False)
-        ax.set_title(titles[dataset], pad=16)
+        ax.set_title(titles[dataset], pad=24)
         ax.text(1.01, 1, "difference (95 % CI)", va="bottom", transform=ax.transAxes, fontsize=7, color="0.35")
     axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points")
     return figure
@@ -105,7 +105,7 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     percent) and difference (of robust accuracy to the baseline of that seed, percentage points).
     """
     datasets = list(dict.fromkeys(points["dataset"]))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(max(4.2, WIDTH / 3 * len(datasets)), 2.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, 2.6), squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         here = points[points["dataset"] == dataset]
         for variant, group in here.groupby("variant", sort=False):
@@ -113,9 +113,11 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
                 group["part"], group["difference"], MARKERS[variant], color=COLOURS[variant], label=variant, alpha=0.8
             )
         ax.axhline(0, color="0.4", lw=0.8)
-        ax.set(title=titles[dataset], xlabel="change of the logits without the branch, % of their size")
-    axes[0, 0].set_ylabel("robust accuracy minus the baseline's,\npercentage points")
-    axes[0, -1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.set_title(titles[dataset])
+    axes[0, 0].set_ylabel("robust accuracy less the baseline's,\npercentage points")
+    figure.supxlabel("change of the logits when the branch is taken out, % of their size", fontsize=8)
+    handles = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, frameon=False, ncols=5, loc="outside upper right")
     return figure
 
 
@@ -148,8 +150,7 @@ def natural(accuracies: pd.DataFrame, title: str) -> Figure:
         line[0].set_ylabel("accuracy, %")
     handles, names = axes[0, 0].get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
-    figure.legend(unique.values(), unique, ncols=4, loc="outside lower center", frameon=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    figure.legend(unique.values(), unique, ncols=4, loc="outside upper right", frameon=False, title=title)
     return figure
 
 
@@ -178,5 +179,5 @@ def natural_summary(accuracies: pd.DataFrame, titles: dict[str, str]) -> Figure:
     axes[-1, 0].set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
     handles, names = axes[0, 0].get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
-    figure.legend(unique.values(), unique, ncols=4, loc="outside lower center", frameon=False)
+    figure.legend(unique.values(), unique, ncols=4, loc="outside upper right", frameon=False)
     return figure
