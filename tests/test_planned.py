@@ -87,6 +87,15 @@ def test_intervals_are_students_and_holm_is_over_the_secondary_ones():
     assert table.loc[table["kind"] != "secondary", "p_holm"].isna().all()
 
 
+def test_a_run_that_keeps_nothing_has_no_relative_change():
+    worst = planning.worst_case(outcomes())
+    worst.loc[(worst["variant"] == "uniform") & (worst["seed"] == 1), "correct"] = False
+    primary = planning.effects(worst, PLANNED, BUDGETS).iloc[0]
+    assert primary[["percent", "percent_low", "percent_high"]].isna().all()
+    assert np.isfinite(primary["ci_high"])
+    assert planning.printed(planning.effects(worst, PLANNED, BUDGETS)).loc[0, "relative, %"] == "-"
+
+
 def test_runs_are_paired_by_their_seed_whoever_has_more():
     table = outcomes()
     few = table[(table["variant"] != "adversarial") | (table["seed"] < 2)]

@@ -79,7 +79,7 @@ def over_runs(values) -> tuple[float, float, float, float]:
     """Mean of the values of training runs, its 95 % interval and p-value by Student's t; NaN for what one run lacks."""
     values = np.asarray(values, float)
     if len(values) < 2 or not np.isfinite(values).all():
-        return float(values.mean()) if len(values) else np.nan, np.nan, np.nan, np.nan
+        return values.mean() if len(values) == 1 else np.nan, np.nan, np.nan, np.nan
     if np.ptp(values) == 0:
         return values[0], values[0], values[0], float(values[0] == 0)
     test = stats.ttest_1samp(values, 0)
@@ -116,7 +116,8 @@ def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
         shares = [matrix(part.astype({"correct": float}), "variant", variant) for variant in reversed(pair)]
         both = paired_difference(*shares)
         row |= {"both_low": 100 * both.low, "both_high": 100 * both.high}
-        ratios = 100 * np.expm1(over_runs(np.log1p(found["percent"] / 100))[:3])
+        with np.errstate(divide="ignore"):  # a run that keeps nothing has no ratio
+            ratios = 100 * np.expm1(over_runs(np.log1p(found["percent"] / 100))[:3])
         row |= dict(zip(("percent", "percent_low", "percent_high"), ratios, strict=True))
         for name in ("balanced", "both_right"):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
@@ -127,6 +128,37 @@ def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
     adjusted = table["p_value"].where(table["kind"] == "secondary").groupby(table["dataset"]).transform(holm)
     table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
     return table
+
+
+def printed(effects: pd.DataFrame) -> pd.DataFrame:
+    """The planned comparisons for people, as text: differences in points and relative changes with their intervals."""
+
+    def interval(row, name, low, high):
+        if pd.isna(row[name]):
+            return "-"
+        ends = "" if pd.isna(row[low]) else f" ({row[low]:+.1f} to {row[high]:+.1f})"
+        return f"{row[name]:+.1f}{ends}"
+
+    columns = {
+        "difference, points (95 % CI)": ("difference", "ci_low", "ci_high"),
+        "relative, %": ("percent", "percent_low", "percent_high"),
+        "class-balanced, points": ("balanced", "balanced_low", "balanced_high"),
+        "where both are right, points": ("both_right", "both_right_low", "both_right_high"),
+    }
+    rows = [row for _, row in effects.iterrows()]
+    said = {name: [interval(row, *keys) for row in rows] for name, keys in columns.items()}
+    return pd.DataFrame(
+        {
+            "data set": effects["dataset"],
+            "comparison": effects["kind"] + ": " + effects["one"] + " less " + effects["other"],
+            "runs": effects["runs"],
+            "n": effects["n"],
+            **said,
+            "would have been seen": effects["smallest_seen"].map(lambda seen: "-" if pd.isna(seen) else f"{seen:.1f}"),
+            "p (Holm)": effects["p_holm"].map(lambda p: "-" if pd.isna(p) else f"{p:.2g}"),
+            "conclusion": effects["conclusion"],
+        }
+    )
 
 
 def conclusion(low: float, high: float, margin: float) -> str:

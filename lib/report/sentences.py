@@ -63,6 +63,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def box(question: str, answer: str, doubt: str) -> str:
     """What a notebook opens with, as Markdown: its question, the answer, and what would change our mind."""
+    answer = answer.replace("\n\n", "\n>\n> ")  # paragraphs stay within the box
     return f"> **Question.** {question}\n>\n> **Answer.** {answer}\n>\n> **What would change our mind.** {doubt}"
 
 
