@@ -146,7 +146,10 @@ def planned_runs():
 
 def forest_plot():
     worst = planned_runs()
-    effects, runs = planned.effects(worst, PLAN, BUDGETS), planned.by_run(worst, PLAN.pairs, BUDGETS)
+    effects, runs = (
+        planned.effects(worst, worst[worst["epsilon"] == 0], PLAN, BUDGETS),
+        planned.by_run(worst, PLAN.pairs, BUDGETS),
+    )
     return forest.forest(effects, runs, PLAN.margin, pd.Series({"ham10000": 40.0, "eyepacs": 60.0}), TITLES)
 
 

@@ -39,6 +39,11 @@ def outcomes(images=40, seeds=5, variants=VARIANTS, attacks=("pgd", "autoattack"
     return pd.DataFrame(rows, columns=columns)
 
 
+def clean(worst):
+    """The answers to the clean images, as if they were the test split."""
+    return worst[worst["epsilon"] == 0]
+
+
 def test_the_worst_case_is_over_the_attacks_that_every_run_met():
     table = outcomes()
     worst = planning.worst_case(table)
@@ -64,7 +69,7 @@ def test_a_run_is_its_mean_over_images_and_budgets():
 
 def test_intervals_are_students_and_holm_is_over_the_secondary_ones():
     worst = planning.worst_case(outcomes())
-    table = planning.effects(worst, PLANNED, BUDGETS)
+    table = planning.effects(worst, clean(worst), PLANNED, BUDGETS)
     assert list(table["kind"]) == ["primary", "secondary", "secondary", "control"]
     shares = planning.over_budgets(worst, BUDGETS).pivot_table(
         index="seed", columns="variant", values="robust_accuracy"
@@ -79,6 +84,9 @@ def test_intervals_are_students_and_holm_is_over_the_secondary_ones():
         assert row["percent_low"] == pytest.approx(100 * (np.exp(low) - 1))
         assert row["percent_high"] == pytest.approx(100 * (np.exp(high) - 1))
         assert row["both_low"] < row["difference"] < row["both_high"]
+        accuracy = clean(worst).pivot_table(index="seed", columns="variant", values="correct")
+        apart = 100 * (accuracy[row["one"]] - accuracy[row["other"]])
+        assert (row["clean_low"], row["clean_high"]) == pytest.approx(DescrStatsW(apart).tconfint_mean())
         power = TTestPower().power(row["smallest_seen"] / differences.std(), 5, 0.05)
         assert power == pytest.approx(0.8, abs=1e-6)
     p = table.loc[table["kind"] == "secondary", "p_value"].to_numpy()
@@ -90,22 +98,22 @@ def test_intervals_are_students_and_holm_is_over_the_secondary_ones():
 def test_a_run_that_keeps_nothing_has_no_relative_change():
     worst = planning.worst_case(outcomes())
     worst.loc[(worst["variant"] == "uniform") & (worst["seed"] == 1), "correct"] = False
-    primary = planning.effects(worst, PLANNED, BUDGETS).iloc[0]
+    primary = planning.effects(worst, clean(worst), PLANNED, BUDGETS).iloc[0]
     assert primary[["percent", "percent_low", "percent_high"]].isna().all()
     assert np.isfinite(primary["ci_high"])
-    assert planning.printed(planning.effects(worst, PLANNED, BUDGETS)).loc[0, "relative, %"] == "-"
+    assert planning.printed(planning.effects(worst, clean(worst), PLANNED, BUDGETS)).loc[0, "relative, %"] == "-"
 
 
 def test_runs_are_paired_by_their_seed_whoever_has_more():
     table = outcomes()
     few = table[(table["variant"] != "adversarial") | (table["seed"] < 2)]
     worst = planning.worst_case(few)
-    found = planning.effects(worst, PLANNED, BUDGETS).set_index("kind")
+    found = planning.effects(worst, clean(worst), PLANNED, BUDGETS).set_index("kind")
     assert found.loc["control", "runs"] == 2
     assert found.loc["primary", "runs"] == 5
     one = planning.by_run(worst, [["adversarial", "baseline"]], BUDGETS)
     assert list(one["seed"]) == [0, 1]
-    single = planning.effects(worst[worst["seed"] == 0], PLANNED, BUDGETS)
+    single = planning.effects(worst[worst["seed"] == 0], clean(worst[worst["seed"] == 0]), PLANNED, BUDGETS)
     assert single[["ci_low", "ci_high", "p_value", "smallest_seen"]].isna().all(axis=None)
     assert set(single["conclusion"]) == {planning.OPEN}
 

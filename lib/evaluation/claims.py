@@ -24,7 +24,7 @@ from lib.evaluation.statistics import (
     relative_change,
 )
 
-CLEAN_MARGIN = 0.02
+CLEAN_MARGIN = 0.01
 """The loss of clean accuracy, as a share, that counts as none (a non-inferiority margin, chosen here)."""
 
 FEWEST_MAPS = 6

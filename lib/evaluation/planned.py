@@ -75,6 +75,23 @@ def by_run(worst: pd.DataFrame, pairs, budgets) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def clean_by_run(predictions: pd.DataFrame, pairs) -> pd.DataFrame:
+    """One variant minus another in clean accuracy on the whole test split, in each run that both have.
+
+    Columns: dataset, one, other, seed, clean, clean_balanced (over classes), in percentage points.
+    """
+    by_class = predictions.groupby([*RUN, "label"], sort=False)["correct"].mean()
+    shares = predictions.groupby(RUN, sort=False).agg(clean=("correct", "mean"))
+    shares = 100 * shares.assign(clean_balanced=by_class.groupby(RUN).mean())
+    tables = []
+    for one, other in pairs:
+        named = [shares.xs(name, level="variant") for name in (one, other) if name in shares.index.unique("variant")]
+        if len(named) == 2:
+            tables.append((named[0] - named[1]).dropna().reset_index().assign(one=one, other=other))
+    columns = ["dataset", "one", "other", "seed", "clean", "clean_balanced"]
+    return pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
+
+
 def over_runs(values) -> tuple[float, float, float, float]:
     """Mean of the values of training runs, its 95 % interval and p-value by Student's t; NaN for what one run lacks."""
     values = np.asarray(values, float)
@@ -94,14 +111,15 @@ def smallest_seen(values) -> float:
     return float(spread * TTestPower().solve_power(nobs=len(values), alpha=0.05, power=POWER))
 
 
-def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
+def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
     """The planned comparisons, a row for each data set and pair; differences in percentage points.
 
     Columns: dataset, kind (primary, secondary, control), one, other, n (images), runs, difference, ci_low, ci_high
     (95 %, Student's t over the runs), p_value, p_holm (of the secondary ones, adjusted together), smallest_seen,
     both_low, both_high (sensitivity: a bootstrap over images and runs), percent, percent_low, percent_high (relative
     change, by the runs' log ratios), the same difference with its interval class-balanced (balanced) and among images
-    that both classify correctly (both_right), conclusion.
+    that both classify correctly (both_right), that of clean accuracy on the whole test split, plain and class-balanced
+    (clean, clean_balanced), conclusion.
     """
     kinds = ["primary", *["secondary"] * len(planned.secondary), "control"]
     rows = []
@@ -119,7 +137,8 @@ def effects(worst: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
         with np.errstate(divide="ignore"):  # a run that keeps nothing has no ratio
             ratios = 100 * np.expm1(over_runs(np.log1p(found["percent"] / 100))[:3])
         row |= dict(zip(("percent", "percent_low", "percent_high"), ratios, strict=True))
-        for name in ("balanced", "both_right"):
+        found = found.merge(clean_by_run(predictions[predictions["dataset"] == dataset], [pair]))
+        for name in ("balanced", "both_right", "clean", "clean_balanced"):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
         about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
         row["conclusion"] = conclusion(row["ci_low"], row["ci_high"], planned.margin)
@@ -144,6 +163,7 @@ def printed(effects: pd.DataFrame) -> pd.DataFrame:
         "relative, %": ("percent", "percent_low", "percent_high"),
         "class-balanced, points": ("balanced", "balanced_low", "balanced_high"),
         "where both are right, points": ("both_right", "both_right_low", "both_right_high"),
+        "clean accuracy, points": ("clean", "clean_low", "clean_high"),
     }
     rows = [row for _, row in effects.iterrows()]
     said = {name: [interval(row, *keys) for row in rows] for name, keys in columns.items()}

@@ -114,13 +114,21 @@ class Runs:
     @cached_property
     def worst(self) -> pd.DataFrame:
         """Whether each image stands under all attacks that every run met, see `lib.evaluation.planned.worst_case`."""
-        return planned.worst_case(self.frames["outcomes"])
+        return planned.worst_case(self.frames["outcomes"], self.headline.norm, self.headline.through)
 
     def planned(self) -> dict[str, pd.DataFrame]:
         """The tables of the planned comparisons by file name, see `lib.evaluation.planned`."""
-        plan, budgets = self.profile.planned, self.profile.planned_budgets
+        plan, budgets, predictions = self.profile.planned, self.profile.planned_budgets, self.frames["predictions"]
+        outcomes, primary = self.frames["outcomes"], plan.model_copy(update={"secondary": [], "control": None})
+        terms, names = (self.headline.norm, self.headline.through), outcomes["attack"].unique()
+        alone = {name: planned.worst_case(outcomes[outcomes["attack"] == name], *terms) for name in names}
+        runs = [len(worst[planned.RUN].drop_duplicates()) for worst in [self.worst, *alone.values()]]
+        met = [name for name, n in zip(alone, runs[1:], strict=True) if n == runs[0]]  # by every run
+        sensitivity = {name: planned.effects(alone[name], predictions, primary, budgets) for name in met}
         return {
-            "effects": planned.effects(self.worst, plan, budgets),
+            "effects": planned.effects(self.worst, predictions, plan, budgets),
+            "sensitivity": pd.concat([table.assign(attack=name) for name, table in sensitivity.items()]),
+            "clean_by_run": planned.clean_by_run(predictions, plan.pairs),
             "effects_by_run": planned.by_run(self.worst, plan.pairs, budgets),
             "robust_by_run": planned.over_budgets(self.worst, budgets),
             "up_to": planned.largest_gains(self.worst, plan.pairs),
