@@ -175,12 +175,24 @@ def _take_over(study, variant, record, commit):
         branch_of(study, variant)
 
 
+def _joined(files: list[str]) -> list[str]:
+    """The files, those that came in pieces (.001, .002, ...) put together."""
+    whole = {}
+    for name in files:
+        path = Path(name)
+        whole.setdefault(path.with_suffix("") if path.suffix[1:].isdigit() else path, []).append(path)
+    for path, pieces in whole.items():
+        if pieces != [path]:
+            path.write_bytes(b"".join(piece.read_bytes() for piece in sorted(pieces)))
+    return [str(path) for path in whole]
+
+
 if __name__ == "__main__":
     data, *files = sys.argv[1:]
     try:
         if not files:
             raise StudyError("name the files that hold the results.")
-        for name in files:
+        for name in _joined(files):
             study, variant = unpack(Path(name), data)
             print(f"{name}: {variant} of {study.label}, seed {study.seed}, is in its place.", flush=True)
     except StudyError as error:
