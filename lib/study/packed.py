@@ -23,7 +23,7 @@ def jobs_of(profile: Profile, wanted: list[str] | None) -> list[tuple[str, str, 
         return every
     found = []
     for name in wanted:
-        asked = [job for job in every if f"{job[1]},{job[2]}" == name]
+        asked = [job for job in every if name in (f"{job[1]},{job[2]}", f"{job[0]},{job[1]},{job[2]}")]
         if not asked:
             known = ", ".join(dict.fromkeys(f"{variant},{seed}" for _, variant, seed in every))
             raise StudyError(f"There is no job {name!r}; there are {known}.")

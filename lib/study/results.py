@@ -157,6 +157,11 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     if model := packed.model():
         with artifacts.replacing(directory / MODEL) as temporary:
             model.save(temporary)
+    elsewhere = packed.record["machine"] != artifacts.environment()["machine"]
+    path = directory / (MODEL + artifacts.PROVENANCE)
+    if elsewhere:
+        record = packed.record | {"taken_to": artifacts.environment()["machine"]}
+        artifacts.write_text(path, json.dumps(record, indent=1) + "\n")
     if packed.record["key"] != key:
         _take_over(study, variant, packed.record | {"key": key}, packed.record["commit"])
     return study, variant
@@ -175,7 +180,7 @@ def _take_over(study, variant, record, commit):
         branch_of(study, variant)
 
 
-def _joined(files: list[str]) -> list[str]:
+def joined(files: list[str]) -> list[str]:
     """The files, those that came in pieces (.001, .002, ...) put together."""
     whole = {}
     for name in files:
@@ -192,7 +197,7 @@ if __name__ == "__main__":
     try:
         if not files:
             raise StudyError("name the files that hold the results.")
-        for name in _joined(files):
+        for name in joined(files):
             study, variant = unpack(Path(name), data)
             print(f"{name}: {variant} of {study.label}, seed {study.seed}, is in its place.", flush=True)
     except StudyError as error:

@@ -16,7 +16,7 @@ STUDY = HERE / "study"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", nargs="*", metavar="VARIANT,SEED", help="networks to make, in this order (all)")
+    parser.add_argument("--jobs", nargs="*", metavar="[DATASET,]VARIANT,SEED", help="networks to make, in this order")
     parser.add_argument("--minutes", type=float, help="begin no network that would not end within so many minutes")
     parser.add_argument(
         "--split", type=float, metavar="MB", help="write results in pieces of at most so many megabytes"
