@@ -1,7 +1,11 @@
-"""The same numbers from Keras' TensorFlow and JAX backends, and from one device and two. Skipped without JAX."""
+"""The same numbers from Keras' TensorFlow and JAX backends, and a run that travels to a machine without TensorFlow.
+
+JAX runs in the environment of `./reproduce test --jax`, which has no TensorFlow, or in this one, if it is in either.
+"""
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +17,24 @@ import pytest
 from keras import ops
 from test_training import tiny, toy  # noqa: F401, for in_jax
 
+from lib import ROOT, artifacts
 from lib.attacks import Classifier, make_attack
 from lib.attacks.gradients import value_and_gradient
+from lib.evaluation.attacked import outcomes_of
 from lib.models import build_classifier
 from lib.models.training import train  # noqa: F401, for in_jax
 from lib.profile import Model, Training  # noqa: F401, for in_jax
+from lib.study import Study
+from lib.study.pack import pack
+from lib.study.results import joined, unpack
 
 SMALL = Model(backbone="resnet14", weights="none", width=4)
-needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+BARE = ROOT / ".venv-jax" / "bin" / "python"  # which has no TensorFlow
+JAX_PYTHON = str(BARE) if BARE.is_file() else sys.executable
+needs_jax = pytest.mark.skipif(
+    not BARE.is_file() and importlib.util.find_spec("jax") is None,
+    reason="JAX is not installed: ./reproduce test --jax",
+)
 
 
 def measure(folder):
@@ -51,8 +65,8 @@ def measure(folder):
 
 def in_jax(code, **variables):
     code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\nfrom test_backends import *\n{code}"
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"} | variables
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | variables
+    result = subprocess.run([JAX_PYTHON, "-c", code], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
 
 
@@ -88,3 +102,44 @@ history.to_csv({str(tmp_path / "returned.csv")!r}, index=False)
     assert gamma["step"].tolist() == list(range(1, 3 * 8 + 1))
     np.testing.assert_allclose(gamma.groupby("epoch")["gamma"].last(), history["gamma"], rtol=1e-5)
     assert np.ptp(gamma["gamma"]) > 1e-4
+
+
+def bare(*command, folder):
+    """Run Python where TensorFlow is not."""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(folder)}
+    result = subprocess.run([JAX_PYTHON, *command], env=environment, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-2000:]
+    return result.stdout
+
+
+@needs_jax
+def test_a_run_travels_and_comes_home(tmp_path, monkeypatch):
+    there, job = tmp_path / "there", ("chestxray14", "baseline", "1")
+    *parts, script = pack("test", there, megabytes=0.08)
+    assert len(parts) > 1
+    said = bare(script.name, "--jobs", ",".join(job), "--split", "0.05", folder=there)
+    assert "1 of 1: chestxray14-seed1-baseline took" in said
+    assert "is there" in bare(script.name, "--jobs", ",".join(job), folder=there), "it is not made again"
+    pieces = sorted((there / "results").iterdir())
+    assert len(pieces) > 1
+    [whole] = joined(map(str, pieces))
+
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
+    home = Study("test", job[0], 1)
+    home.runs = tmp_path / "home"
+    monkeypatch.setattr("lib.study.results.Study", lambda *_: home)
+    unpack(Path(whole))
+    record = artifacts.read_provenance(home.directory("baseline") / "model.keras")
+    assert "tensorflow" not in record["packages"] or sys.executable == JAX_PYTHON
+    monkeypatch.setattr("lib.study.study.train", None)  # nothing is trained here
+    ours = [home.predictions_of("baseline"), outcomes_of(home, "baseline")]
+    answers = home.trained("baseline")[0].predict(home.pixels(home.index[home.index["split"] == "test"]), verbose=0)
+    np.testing.assert_allclose(answers, ours[0].filter(regex=r"^p\d"), atol=1e-3)
+
+    study = tmp_path / "in place"
+    shutil.copytree(there / "study", study, ignore=shutil.ignore_patterns("data"))
+    bare("-m", "lib.study", "test", job[0], "1", "baseline", "data/raw", folder=study)
+    place = study / "data" / "runs" / "test" / job[0] / "seed1" / "baseline"
+    for table, name in zip(ours, ("predictions.csv", "attacks/autoattack-linf.csv"), strict=True):
+        theirs = artifacts.read_table(place / name)
+        pd.testing.assert_frame_equal(theirs, table[theirs.columns], atol=1e-3, check_dtype=False)

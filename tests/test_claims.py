@@ -211,6 +211,18 @@ def test_routes_that_agree_have_the_interval_of_a_plain_difference():
     assert found.loc["S1", "ci_high"] == pytest.approx(100 * plain["ci_high"], rel=0.05)
 
 
+def test_a_route_that_one_run_took_is_compared_in_that_run():
+    logits = outcomes((0.9, 0.6, 0.05), (0.9, 0.8, 0.05))
+    softmax = outcomes((0.9, 0.7, 0.05), (0.9, 0.7, 0.05), seeds=(0,)).assign(through="softmax")
+    table = pd.concat([logits, softmax], ignore_index=True)
+    found = ledger(table)
+    assert found.loc["S1", "ours"] == pytest.approx(-20)
+    assert found.loc["S1", "runs"] == 1
+    gap = comparison.softmax_gap(table).set_index(["variant", "epsilon"])
+    assert gap.loc[("baseline", 1), "difference"] == pytest.approx(0.1)
+    assert gap["seeds"].eq(1).all()
+
+
 def test_compare_is_paired_and_splits_regimes_at_ten_percent():
     both = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
     assert comparison.compare(both, *HEADLINE)[["p_value", "p_holm"]].isna().all(axis=None)  # runs differ as well

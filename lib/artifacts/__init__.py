@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from lib import ROOT
 
 T = TypeVar("T")
 PROVENANCE = ".provenance.json"  # beside each artifact
-PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "opencv-python-headless", "tf-keras-vis")
+PACKAGES = ("tensorflow", "jax", "keras", "numpy", "pandas", "opencv-python-headless", "tf-keras-vis")
 
 
 @contextmanager
@@ -83,13 +84,28 @@ def environment() -> dict:
                                capture_output=True, text=True, check=True).stdout  # fmt: skip
         commit = commit.strip() + (" with changes" if dirty.strip() else "")
     except (OSError, subprocess.CalledProcessError):
-        commit = "unknown (not a git checkout)"
+        packed = ROOT / "COMMIT"  # of a study that travelled, see `lib.study.pack`
+        commit = packed.read_text() if packed.is_file() else "unknown (not a git checkout)"
     return {
         "commit": commit,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "packages": {name: _version(name) for name in PACKAGES if _version(name)},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {_processor()}{_accelerators()}",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a machine has one backend, or several
+        return ""
+
+
+def _accelerators() -> str:
+    """The GPUs that JAX computes on, where it runs."""
+    jax = sys.modules.get("jax")
+    kinds = sorted({device.device_kind for device in jax.devices() if device.platform != "cpu"}) if jax else []
+    return "".join(f", {kind}" for kind in kinds)
 
 
 def _processor() -> str:

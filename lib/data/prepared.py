@@ -4,9 +4,10 @@ The first call decodes and checks every image. A later one only compares names, 
 those that the cache was made from.
 """
 
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,34 @@ def original(row: pd.Series) -> np.ndarray:
         return read_image(row["path"])
     [[(_, image)]] = [block for block in stored_images(row.to_frame().T, np.zeros(1, int), 1) if block]
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+PACKED = Path("data/packed")  # in the folder of a study that travelled, see `lib.study.pack`
+
+
+def packed_files(data: Prepared, rows: int = 500) -> Iterator[tuple[str, bytes]]:
+    """Prepared data as files, name and content, for `read_packed`; the images in blocks of so many rows."""
+    about = {"fingerprint": data.fingerprint, "attributes": data.index.attrs}
+    yield "about.json", json.dumps(about, default=int).encode()
+    yield "index.csv", data.index.to_csv(index=False).encode()
+    for first in range(0, len(data.images), rows):
+        held = io.BytesIO()
+        np.save(held, np.asarray(data.images[first : first + rows]))
+        yield f"images-{first:06d}.npy", held.getvalue()
+
+
+def read_packed(folder: Path) -> Prepared:
+    """What `packed_files` wrote into a folder. Raises StudyError where a block of images is missing."""
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    index = pd.read_csv(folder / "index.csv", dtype=TEXTS, keep_default_na=False)
+    index.attrs.update(about["attributes"])
+    blocks = [np.load(path) for path in sorted(folder.glob("images-*.npy"))]
+    images = np.concatenate(blocks) if blocks else np.empty((0, 1, 1, 3), np.uint8)
+    if len(images) != len(index):
+        raise StudyError(
+            f"{folder} holds {len(images)} of {len(index)} images: an archive is missing beside the others."
+        )
+    return Prepared(index, Rows(images, np.arange(len(index))), about["fingerprint"])
 
 
 def first_original(dataset: str, root: str | Path, class_name: str) -> np.ndarray | None:

@@ -80,8 +80,8 @@ def under(outcomes, attack, norm, through):
 
 
 def of_all(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows of those images that every value of `column` has."""
-    values = table.groupby("image_id")[column].transform("nunique")
+    """The rows of those images, in those training runs, that every value of `column` has."""
+    values = table.groupby(["dataset", "variant", "seed", "image_id"])[column].transform("nunique")
     return table[values == table[column].nunique()]
 
 

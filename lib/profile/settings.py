@@ -372,10 +372,7 @@ class Profile(Section):
 
     @property
     def judged(self) -> list[list[str]]:
-        """The pairs that the claims are judged on: attentive variants, as planned, against baseline and `uniform`.
-
-        The paper's comparison comes first.
-        """
+        """The pairs that the claims are judged on, the paper's first: attentive variants against the two plain ones."""
         attentive = dict.fromkeys(one for one, _ in self.planned.pairs if one.startswith("attention"))
         others = [name for name in ("baseline", "uniform") if any(other == name for _, other in self.planned.pairs)]
         return [[one, other] for one in attentive for other in others]

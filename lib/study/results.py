@@ -157,6 +157,11 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     if model := packed.model():
         with artifacts.replacing(directory / MODEL) as temporary:
             model.save(temporary)
+    elsewhere = packed.record["machine"] != artifacts.environment()["machine"]
+    path = directory / (MODEL + artifacts.PROVENANCE)
+    if elsewhere:
+        record = packed.record | {"taken_to": artifacts.environment()["machine"]}
+        artifacts.write_text(path, json.dumps(record, indent=1) + "\n")
     if packed.record["key"] != key:
         _take_over(study, variant, packed.record | {"key": key}, packed.record["commit"])
     return study, variant
@@ -175,12 +180,24 @@ def _take_over(study, variant, record, commit):
         branch_of(study, variant)
 
 
+def joined(files: list[str]) -> list[str]:
+    """The files, those that came in pieces (.001, .002, ...) put together."""
+    whole = {}
+    for name in files:
+        path = Path(name)
+        whole.setdefault(path.with_suffix("") if path.suffix[1:].isdigit() else path, []).append(path)
+    for path, pieces in whole.items():
+        if pieces != [path]:
+            path.write_bytes(b"".join(piece.read_bytes() for piece in sorted(pieces)))
+    return [str(path) for path in whole]
+
+
 if __name__ == "__main__":
     data, *files = sys.argv[1:]
     try:
         if not files:
             raise StudyError("name the files that hold the results.")
-        for name in files:
+        for name in joined(files):
             study, variant = unpack(Path(name), data)
             print(f"{name}: {variant} of {study.label}, seed {study.seed}, is in its place.", flush=True)
     except StudyError as error:

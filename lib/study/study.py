@@ -22,7 +22,7 @@ from lib.artifacts.sources import code_key
 from lib.attacks import Classifier, make_attack
 from lib.data import DATASETS, subset
 from lib.data.phantoms import write_phantoms
-from lib.data.prepared import Prepared, Rows, prepare
+from lib.data.prepared import PACKED, Prepared, Rows, prepare, read_packed
 from lib.data.preprocessing import images_and_records
 from lib.evaluation import outcomes_of_one, robust_accuracy
 from lib.evaluation.claims import inactive_attention
@@ -78,12 +78,19 @@ class Study(Named):
     # Data
 
     @cached_property
-    def _data(self) -> Prepared:
+    def prepared(self) -> Prepared:
+        """The images, split, with the data set's own classes."""
+        if (ROOT / PACKED / self.dataset).is_dir():
+            return read_packed(ROOT / PACKED / self.dataset)
         if self.profile.phantom:
             phantom = self.profile.phantom
             write_phantoms(self.dataset, self.raw, phantom.images, phantom.size, phantom.seed)
         settings = self.profile.split, self.profile.preprocessing
-        return prepare(self.dataset, self.raw, *settings, ROOT / "data" / "cache").merged(self.profile.classes)
+        return prepare(self.dataset, self.raw, *settings, ROOT / "data" / "cache")
+
+    @cached_property
+    def _data(self) -> Prepared:
+        return self.prepared.merged(self.profile.classes)
 
     @property
     def index(self) -> pd.DataFrame:
