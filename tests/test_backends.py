@@ -137,7 +137,8 @@ def test_a_run_travels_and_comes_home(tmp_path, monkeypatch):
     np.testing.assert_allclose(answers, ours[0].filter(regex=r"^p\d"), atol=1e-3)
 
     study = tmp_path / "in place"
-    shutil.copytree(there / "study", study, ignore=shutil.ignore_patterns("data"))
+    shutil.copytree(there / "study", study)
+    shutil.rmtree(study / "data" / "runs")
     bare("-m", "lib.study", "test", job[0], "1", "baseline", "data/raw", folder=study)
     place = study / "data" / "runs" / "test" / job[0] / "seed1" / "baseline"
     for table, name in zip(ours, ("predictions.csv", "attacks/autoattack-linf.csv"), strict=True):

@@ -54,6 +54,7 @@ def test_the_worst_case_is_over_the_attacks_that_every_run_met():
     spared = table.drop(table.index[(table["attack"] == "pgd") & (table["seed"] == 4)])
     alone = planning.worst_case(table[table["attack"] == "autoattack"])
     pd.testing.assert_frame_equal(planning.worst_case(spared), alone)
+    assert planning.worst_case(table, norm="l2").empty
     other = table.assign(through="softmax", correct=False)
     pd.testing.assert_frame_equal(planning.worst_case(pd.concat([table, other])), worst)
 

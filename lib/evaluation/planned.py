@@ -26,11 +26,13 @@ def worst_case(outcomes: pd.DataFrame, norm: str = "linf", through: str = "logit
     Counted are the attacks of this norm and output that every run of the data set met on every attacked image at that
     budget: an attack that some runs were spared would make the others look weaker. Epsilon 0 is the clean image.
     """
+    keys = [*RUN, "image_id", "label", "epsilon"]
     here = outcomes[(outcomes["norm"] == norm) & (outcomes["through"] == through)]
+    if here.empty:
+        return pd.DataFrame(columns=[*keys, "correct"])
     runs = here.groupby("dataset")[["variant", "seed"]].apply(lambda table: len(table.drop_duplicates()))
     rows = here["dataset"].map(runs * here.groupby("dataset")["image_id"].nunique())
     met = here.groupby(["dataset", "attack", "epsilon"])["correct"].transform("size") == rows
-    keys = [*RUN, "image_id", "label", "epsilon"]
     return here[met].groupby(keys, sort=False)["correct"].all().reset_index()
 
 
