@@ -41,7 +41,8 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
         ax.set_ylim(len(here) - 0.45, -0.6)
         ax.grid(axis="y", visible=False)
         ax.set_title(titles[dataset], pad=24)
-        ax.text(1.01, 1, "difference (95 % CI)", va="bottom", transform=ax.transAxes, fontsize=7, color="0.35")
+        header = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7, "color": "0.35"}
+        ax.annotate("difference (95 % CI)", (1.01, 1), (0, 22), **header)
     axes[-1, 0].set_xlabel("difference of robust accuracy, percentage points")
     return figure
 

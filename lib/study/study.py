@@ -55,6 +55,7 @@ class Study(Named):
             if phantom
             else ROOT / data
         )
+        self.originals = ROOT / data  # of every data set, where they are
         self.runs = ROOT / "data" / "runs" / self.profile.profile / dataset
         self.figures = ROOT / "figures" / self.profile.profile
         self._loaded = {}  # models and classifiers in memory, with their compiled gradients
