@@ -82,7 +82,11 @@ def test_controls_belong_to_the_first_seed(tmp_path):
 
 
 def test_repeats_of_the_claims_meet_the_headline_attack_alone(tmp_path):
+    attacks = [
+        {key: value for key, value in entry.items() if key != "every_run"} for entry in QUICK["evaluation"]["attacks"]
+    ]
     values = QUICK | {"seeds": [3, 5], "controls": ["pooling"], "repeats": "claims"}
+    values |= {"evaluation": QUICK["evaluation"] | {"attacks": attacks}}
     profile = load_profile(write(tmp_path, values))
     assert profile.whole_variants_of(3) == ["baseline", "attention"]
     assert profile.whole_variants_of(5) == []
