@@ -5,10 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
 
-PAPER = 16  # percent, the paper's "up to" in typical scenarios
-PAPER_EXTREME = 2700
 KINDS = {"primary": "primary: ", "control": "positive control: "}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
 
@@ -25,12 +24,12 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
     figure, axes = plt.subplots(len(datasets), figsize=size, height_ratios=counts, squeeze=False)
     for ax, dataset in zip(axes[:, 0], datasets, strict=True):
         here = effects[effects["dataset"] == dataset].reset_index(drop=True)
-        points = PAPER / 100 * base[dataset]
+        points = PAPER_GAIN / 100 * base[dataset]
         ax.axvspan(-margin, margin, color="0.93", zorder=0)
         ax.axvline(0, color="0.4", lw=0.8, zorder=1)
         ax.axvline(points, color="#D55E00", ls="--", lw=1.2, zorder=1)
         above = {"va": "bottom", "transform": ax.get_xaxis_transform(), "fontsize": 7}
-        ax.text(points, 1, f"the paper's\n+{PAPER} %", color="#D55E00", ha="left", **above)
+        ax.text(points, 1, f"the paper's\n+{PAPER_GAIN} %", color="#D55E00", ha="left", **above)
         ax.text(-margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
@@ -75,7 +74,7 @@ def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
     rng = np.random.default_rng(0)
     for line, dataset in zip(axes, datasets, strict=True):
         line[0].set_ylabel(titles[dataset])
-        for ax, regime, claim in zip(line, ("typical", "extreme"), (PAPER, PAPER_EXTREME), strict=True):
+        for ax, regime, claim in zip(line, ("typical", "extreme"), (PAPER_GAIN, PAPER_EXTREME), strict=True):
             for y, pair in enumerate(pairs):
                 here = gains[(gains["dataset"] == dataset) & (gains["pair"] == pair)]
                 known = here[regime].dropna().clip(upper=CAP)

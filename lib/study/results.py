@@ -157,11 +157,10 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     if model := packed.model():
         with artifacts.replacing(directory / MODEL) as temporary:
             model.save(temporary)
-    elsewhere = packed.record["machine"] != artifacts.environment()["machine"]
-    path = directory / (MODEL + artifacts.PROVENANCE)
-    if elsewhere:
-        record = packed.record | {"taken_to": artifacts.environment()["machine"]}
-        artifacts.write_text(path, json.dumps(record, indent=1) + "\n")
+    here = artifacts.environment()["machine"]
+    if packed.record["machine"] != here:
+        record = json.dumps(packed.record | {"taken_to": here}, indent=1) + "\n"
+        artifacts.write_text(directory / (MODEL + artifacts.PROVENANCE), record)
     if packed.record["key"] != key:
         _take_over(study, variant, packed.record | {"key": key}, packed.record["commit"])
     return study, variant

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from lib import ROOT, StudyError, artifacts
 from lib.attacks import Classifier
@@ -35,8 +36,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
     theirs = packed.table("predictions.csv")
     test = study.index[study.index["split"] == "test"]
     logits = np.concatenate([classifier.logits(study.pixels(test.iloc[i : i + 64])) for i in range(0, len(test), 64)])
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
+    chances = softmax(logits, axis=1)
     published = theirs.set_index("image_id").loc[test["image_id"]]
     columns = [f"p{k}" for k in range(chances.shape[1])]
     differ = int((chances.argmax(axis=1) != published["predicted"]).sum())
