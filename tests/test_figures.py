@@ -121,6 +121,7 @@ DRAWN = {
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
     "confusion": lambda: figures.confusion(predictions(), ("no pneumothorax", "pneumothorax")),
     "gamma_by_step": lambda: curves.gamma_by_step(gamma()),
+    "gamma_by_step_of_none": lambda: curves.gamma_by_step(gamma().iloc[:0]),
     "class_counts": lambda: figures.class_counts(table("datasets").query("dataset == 'eyepacs'")),
 }
 REAL = "ham10000-cpu"  # one data set, several training runs, and controls with one

@@ -119,7 +119,7 @@ def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
         ({"training": {"epochs": True}}, "training.epochs: input should be a valid integer, got True."),
         ({"split": {"validation": 0.5, "test": 0.5}}, "must leave images for training"),
         ({"datasets": ["ham1000"]}, "datasets.0: input should be 'ham10000'"),
-        ({"variants": ["attention", "attention-reference"]}, "variants needs both baseline and attention"),
+        ({"variants": ["attention", "attention-reference"]}, "variants needs baseline and an attention variant"),
         ({"controls": ["attention"]}, "controls lists an entry twice, or one of variants: attention"),
         ({"model": {"feature_layer": "pool"}}, "must be conv5_block3_out or conv5_block3_add, got 'pool'"),
         ({"seeds": [0, 0]}, "seeds lists an entry twice"),

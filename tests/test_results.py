@@ -1,15 +1,20 @@
 """A network's results as one file: what comes out is what went in, and nothing else's is taken."""
 
+import io
 import zipfile
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import StudyError, artifacts
+from lib.data.prepared import Prepared, Rows
 from lib.study import Study
 from lib.study.explanations import branch_of
-from lib.study.results import pack, unpack
+from lib.study.pack import _images
+from lib.study.results import WEIGHTS, Packed, _learnt, pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +55,26 @@ def test_results_and_weights_come_out_as_they_went_in(study, elsewhere, tmp_path
     for read in (type(study).predictions_of, branch_of):
         pd.testing.assert_frame_equal(read(elsewhere, "attention"), read(study, "attention"))
     with zipfile.ZipFile(tmp_path / "network.zip") as file, np.load(file.open("weights.npz")) as weights:
-        kinds = {name: weight.dtype for name, weight in weights.items()}
+        kinds = {int(name.split("/")[0]): weight.dtype for name, weight in weights.items()}
     assert set(kinds.values()) == {np.dtype("float16")}
-    assert not any(name.startswith("conv2") for name in kinds), "the stem is nobody's result"
+    layers = [layer.name for layer in here[0].layers if layer.weights]
+    assert not any(layers[place].startswith("conv2") for place in kinds), "the stem is nobody's result"
+
+
+def test_weights_find_layers_whose_names_keras_makes_up(monkeypatch, tmp_path):
+    def network(*_):
+        keras.utils.set_random_seed(0)
+        dense = [keras.layers.Dense(2) for _ in range(3)]  # dense_4, dense_5 and so on: other names each time
+        return keras.Sequential([keras.Input((2,)), *dense])
+
+    trained = network()
+    trained.layers[1].set_weights([np.float32([[1, 2], [3, 4]]), np.float32([5, 6])])
+    monkeypatch.setattr("lib.study.results._untrained", network)
+    held = io.BytesIO()
+    np.savez(held, **_learnt(SimpleNamespace(trained=lambda _: (trained, None)), "baseline"))
+    packed = Packed(tmp_path, None, "baseline", {}, {}, {WEIGHTS: held.getvalue()})
+    for one, other in zip(packed.model().get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_without_weights_what_was_measured_is_there(study, elsewhere, tmp_path, monkeypatch):
@@ -103,3 +125,22 @@ def test_what_other_code_made_is_taken_over_once_it_is_verified(study, elsewhere
     record = artifacts.read_provenance(elsewhere.directory("attention") / "predictions.csv")
     assert record["key"] != artifacts.read_provenance(made)["key"]
     assert record["taken_over"]["made_by"] == record["commit"]
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(None, "raw"), (2, "packed")])
+def test_a_part_of_the_data_travels_as_arrays_with_its_split(tmp_path, limit, kind):
+    for name in ("labels.csv", "one.jpg", "two.jpg"):
+        (tmp_path / "ham10000").mkdir(exist_ok=True)
+        (tmp_path / "ham10000" / name).write_bytes(b"some bytes")
+    index = pd.DataFrame({"path": [str(tmp_path / "ham10000" / name) for name in ("one.jpg", "two.jpg")]})
+    images = Rows(np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))  # larger than the files
+    study = SimpleNamespace(
+        prepared=Prepared(index, images, "0" * 16),
+        images=images,
+        raw=tmp_path,
+        dataset="ham10000",
+        profile=SimpleNamespace(split=SimpleNamespace(max_images=limit)),
+    )
+    names = [name for name, _ in _images(study)]
+    assert names
+    assert all(name.startswith(f"data/{kind}/ham10000/") for name in names)

@@ -1,5 +1,7 @@
 """The backbones, each from pixels to the map that the head reads."""
 
+import warnings
+
 import keras
 from keras import layers, ops
 
@@ -101,7 +103,8 @@ def _load_application_weights(application, model, settings):
 def _load_matching(source, path):
     """Load a file of the whole backbone or of its first stages (ResNet50V2: conv1 to conv4)."""
     try:
-        source.load_weights(path)
+        with warnings.catch_warnings(action="ignore"):  # of what it lacks, which the first stages lack
+            source.load_weights(path)
     except ValueError:
         if "conv4_block6_out" not in {layer.name for layer in source.layers}:
             raise

@@ -325,8 +325,8 @@ class Profile(Section):
             raise ValueError("training.views needs model.frozen_up_to: views are made of what a frozen stem gives")
         if self.training.adversarial and self.model.frozen_up_to:
             raise ValueError("training.adversarial trains on pixels, which model.frozen_up_to does not show")
-        if not {"baseline", "attention"} <= set(self.variants):
-            raise ValueError("variants needs both baseline and attention: the study compares them")
+        if "baseline" not in self.variants or not any(name.startswith("attention") for name in self.variants):
+            raise ValueError("variants needs baseline and an attention variant: the study compares them")
         if missing := {name for pair in self.planned.pairs for name in pair} - set(self.variants + self.controls):
             raise ValueError(f"planned compares {', '.join(sorted(missing))}, which variants does not list")
         if unknown := set(self.planned.budgets or []) - set(self.evaluation.epsilons):

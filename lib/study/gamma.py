@@ -6,15 +6,16 @@ import pandas as pd
 def by_step(study) -> pd.DataFrame:
     """Gamma after every training step of the attention networks of all seeds, also under the profile's `contrast`.
 
-    Columns dataset, variant, seed, setting, epoch, step, gamma. Trains what is not there yet.
+    Columns dataset, variant, seed, setting, epoch, step, gamma; no row for a profile that trains no gamma. Trains what
+    is not there yet.
     """
     contrast = study.profile.contrast
     named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
-    tables = []
+    tables = [pd.DataFrame(columns=["dataset", "variant", "seed", "setting", "epoch", "step", "gamma"])]
     for setting, changes in {"this run": {}, named: contrast}.items() if contrast else [("this run", {})]:
         for seed in study.profile.seeds_of("attention"):
             other = study.with_seed(seed).under(**changes)
             other.history("attention")
             steps = pd.read_csv(other.directory("attention") / "gamma.csv").assign(setting=setting)
             tables.append(other.gather(lambda _, steps=steps: steps, ["attention"]))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables[1:] or tables, ignore_index=True)

@@ -100,9 +100,13 @@ def _weights(settings: Profile) -> Path | None:
 
 
 def _images(study: Study) -> Iterator[tuple[str, bytes]]:
-    """The originals in their layout, or the prepared arrays where these are smaller."""
+    """The originals in their layout, or the prepared arrays where these are smaller or a part of the data.
+
+    A part could not be split there as the whole is here.
+    """
     index, raw = study.prepared.index, study.raw / study.dataset
-    files = [Path(path) for path in index["path"]] if "stored_at" not in index else []
+    whole = "stored_at" not in index and not study.profile.split.max_images
+    files = [Path(path) for path in index["path"]] if whole else []
     if files and sum(path.stat().st_size for path in files) < study.images.array.nbytes:
         labels = [path for path in sorted(raw.rglob("*")) if path.suffix.lower() in (".csv", ".tab", ".txt")]
         for path in [*labels, *files]:

@@ -75,16 +75,22 @@ def _untrained(study: Study, variant: str) -> keras.Model:
 
 
 def _learnt(study: Study, variant: str) -> dict[str, np.ndarray]:
-    """The weights that training changed, as `layer/number`, in float16 where that holds them as they are."""
-    trained, start = study.trained(variant)[0], _untrained(study, variant)
+    """The weights that training changed, as `layer/number`, in float16 where that holds them as they are.
+
+    A layer goes by its place among those that have weights, as Keras makes up names from what it built before.
+    """
     found = {}
-    for layer in trained.layers:
-        before = start.get_layer(layer.name).get_weights()
-        for number, (weight, first) in enumerate(zip(layer.get_weights(), before, strict=True)):
-            if not np.array_equal(weight, first):
+    pairs = zip(_weighted(study.trained(variant)[0]), _weighted(_untrained(study, variant)), strict=True)
+    for place, (layer, first) in enumerate(pairs):
+        for number, (weight, before) in enumerate(zip(layer.get_weights(), first.get_weights(), strict=True)):
+            if not np.array_equal(weight, before):
                 short = weight.astype("float16")
-                found[f"{layer.name}/{number}"] = short if np.array_equal(short, weight) else weight
+                found[f"{place}/{number}"] = short if np.array_equal(short, weight) else weight
     return found
+
+
+def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.weights]
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,12 @@ class Packed:
         if WEIGHTS not in self.files:
             return None
         model = _untrained(self.study, self.variant)
+        layers = _weighted(model)
         with np.load(io.BytesIO(self.files[WEIGHTS])) as weights:
             for name, weight in weights.items():
-                layer, number = name.rsplit("/", 1)
-                model.get_layer(layer).weights[int(number)].assign(weight.astype("float32"))
+                place, number = name.rsplit("/", 1)
+                layer = layers[int(place)] if place.isdigit() else model.get_layer(place)
+                layer.weights[int(number)].assign(weight.astype("float32"))
         return model
 
     def other_than(self) -> str:
