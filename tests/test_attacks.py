@@ -407,9 +407,8 @@ def test_softmax_hides_the_gradient_of_confident_images():
 
 def test_odd_batch_sizes_are_not_traced_anew(images, labels, classifier):
     fresh, traces = Classifier(classifier.model), []
-    network = fresh.network
-    fresh.network = lambda x, training: (traces.append(1), network(x, training=training))[1]
-    fresh.network.input_shape = network.input_shape
+    network = fresh.computed
+    fresh.computed = lambda x, training: (traces.append(1), network(x, training=training))[1]
     attack = make_attack("bim", leave=False)
     attack(fresh, images, labels, 1.0)
     first = len(traces)

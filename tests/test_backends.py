@@ -91,6 +91,23 @@ def test_jax_gives_tensorflows_numbers(tmp_path):
 
 
 @needs_jax
+def test_on_a_gpu_one_program_serves_all_batches(tmp_path):
+    build_classifier(SMALL, "baseline", 3, 32).save(tmp_path / "model.keras")
+    in_jax(f"""
+import jax
+classifier = Classifier(keras.saving.load_model({str(tmp_path / "model.keras")!r}))
+images = np.zeros((6, 32, 32, 3), "float32")
+for backend, expected in (("cpu", [8, 1, 4]), ("gpu", [8])):
+    jax.default_backend = lambda: backend
+    sizes = []
+    program = lambda classifier, x: (sizes.append(x.shape[0]), classifier.logits_of(x))[1]
+    for n in (6, 1, 3):
+        assert classifier.run(program, images[:n]).shape == (n, 3)
+    assert sizes == expected, sizes
+""")
+
+
+@needs_jax
 def test_jax_trains_and_keeps_gamma_after_every_step(tmp_path):
     in_jax(f"""
 settings = Training(epochs=3, batch_size=8, epoch_fraction={{}}, adam_epsilon=0.01)

@@ -13,7 +13,7 @@ from keras import ops
 
 from lib import StudyError
 from lib.attacks.gradients import apart, as_classifier, value_and_gradient
-from lib.attacks.norms import L2, Linf, get_norm
+from lib.attacks.norms import L2, Linf, get_norm, per_image
 
 POOL = 256  # images whose state is kept in memory at once
 
@@ -184,6 +184,7 @@ class Program:
         def body(i, state):
             return self.step(classifier, problem, state, numbers, numbers["done"] + i)
 
+        problem = problem | box(problem)  # here, and not in every step
         return ops.fori_loop(0, numbers["steps"], apart(body), state)
 
     def step(self, classifier, problem, state, numbers, k):
@@ -280,8 +281,16 @@ def into_ball(norm, problem, x):
     return np.clip(problem.images + delta, 0, 255)
 
 
+def box(problem):
+    """The lowest and highest values that the pixels of a problem's tensors may have in an L-inf ball."""
+    images, epsilon = problem["images"], per_image(problem["epsilon"])
+    return {"low": ops.maximum(images - epsilon, 0.0), "high": ops.minimum(images + epsilon, 255.0)}
+
+
 def inside(problem, norm, x):
-    """The same for the tensors of a problem, inside a program."""
+    """The same as `into_ball` for the tensors of a problem, inside a program."""
+    if isinstance(norm, Linf):
+        return ops.minimum(ops.maximum(x, problem["low"]), problem["high"])
     delta = norm.project(x - problem["images"], problem["epsilon"])
     return ops.clip(problem["images"] + delta, 0.0, 255.0)
 

@@ -37,16 +37,18 @@ def to_hyperplane(norm, x, weights, rise):
     rates = norm.rates(weights)
     room = ops.where(weights > 0, 255.0 - x, x)
     gain = ops.abs(weights)
+    fastest = gain * rates
 
     def newton(time, _):
         way = per_image(time) * rates
         gained = ops.sum(gain * ops.minimum(way, room), axis=(1, 2, 3))
-        slope = ops.sum(ops.where(way < room, gain * rates, 0.0), axis=(1, 2, 3))
+        slope = ops.sum(ops.where(way < room, fastest, 0.0), axis=(1, 2, 3))
         step = ops.where(slope > 1e-12, (rise - gained) / ops.maximum(slope, 1e-12), 0.0)
         return time + step, ops.any(step > 1e-6 * time)
 
-    # Three or four passes over the pixels do; 12 bound what rounding could make of it.
-    start = ops.zeros_like(rise), ops.any(rise > 0)
+    # As if no pixel met the range, which takes no longer; two or three passes over the pixels do from there, and 12
+    # bound what rounding could make of it.
+    start = rise / ops.maximum(ops.sum(fastest, axis=(1, 2, 3)), 1e-12), ops.any(rise > 0)
     time, _ = ops.while_loop(lambda _, moving: moving, newton, start, maximum_iterations=12)
     return ops.sign(weights) * ops.minimum(per_image(time) * rates, room)
 

@@ -31,16 +31,20 @@ class GradientSteps(Program):
     norm: Linf | L2
     loss: str
     targeted: bool
+    momentum: bool
 
     def step(self, classifier, problem, state, numbers, k):
         loss = (TARGETED if self.targeted else LOSSES)[self.loss]
         _, scores, gradient = ascent(classifier, problem, state["x"], loss)
         down = fallen_scores(scores, problem, self.targeted)
-        momentum = numbers["decay"] * state["momentum"] + unit_mean(gradient)
-        move = per_image(numbers["step"] * problem["epsilon"]) * self.norm.direction(momentum)
+        more = {}
+        if self.momentum:
+            gradient = numbers["decay"] * state["momentum"] + unit_mean(gradient)
+            more = {"momentum": gradient}
+        move = per_image(numbers["step"] * problem["epsilon"]) * self.norm.direction(gradient)
         x = inside(problem, self.norm, state["x"] + move)
         leaves = ops.logical_and(down, numbers["leave"])
-        return {"x": choose(leaves, state["x"], x), "momentum": momentum, "fallen": down}
+        return {"x": choose(leaves, state["x"], x), "fallen": down} | more
 
 
 def long_step(attack):
@@ -81,7 +85,7 @@ class GradientAttack(Attack):
             raise StudyError(f"Unknown loss {self.loss!r}; known are {', '.join(LOSSES)}.")
 
     def program(self, targeted):
-        return GradientSteps(self.norm, self.loss, targeted)
+        return GradientSteps(self.norm, self.loss, targeted, self.decay > 0)
 
     def numbers(self):
         return {"step": np.float32(self.path_length / self.steps), "decay": np.float32(self.decay)}
@@ -90,7 +94,7 @@ class GradientAttack(Attack):
         return long_step(self) if self.steps > 1 else None
 
     def begin(self, problem, x, seed):
-        return {"x": x, "momentum": np.zeros_like(x)}
+        return {"x": x} | ({"momentum": np.zeros_like(x)} if self.decay else {})
 
     def own_start(self, problem, seed, attempt):
         if not self.random_start and attempt == 0:

@@ -3,7 +3,8 @@
 An attack is written with `keras.ops` alone, as a *program*: a hashable callable
 `program(classifier, *arrays) -> tree of tensors`. `Classifier.run` compiles it once and runs it on any batch
 size. With TensorFlow the batch axis of the compiled function is symbolic, so an odd batch never traces anew;
-with JAX batches are padded to the next power of two. Weights are never differentiated.
+with JAX batches are padded: on a CPU to the next power of two, on a GPU, where compiling costs more than what padding
+wastes, to the largest so far. Weights are never differentiated.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
+from lib.attacks.folding import Folded
 from lib.attacks.networks import logits_of
 
 SCORES = ("logits", "softmax")
@@ -69,8 +71,10 @@ class Classifier:
         the logits behind probabilities where it can trace them, and then nothing vanishes.
     bounds : the range of the pixels that the model takes. Attacks and all methods here work in [0, 255]; the model is
         given the images in its own range.
-    float32 : attack a float32 copy of a model that computes in lower precision. Off, it is the model itself, which may
-        go on being trained.
+    float32 : attack a float32 copy of a model that computes in lower precision, with its batch normalisations folded
+        (see `lib.attacks.folding`). Off, it is the model itself, which may go on being trained.
+
+    `network` gives the model's logits, and `computed` the same faster.
 
     Raises StudyError for another `through`, another backend, or a model whose logits cannot be reached.
     """
@@ -87,12 +91,19 @@ class Classifier:
         self.bounds = checked_bounds(bounds)
         self.network, self.notes = logits_of(model, float32)
         self.classes = self.network.output_shape[-1]
-        self._compiled = {}
+        self._folded = Folded(self.network) if float32 else None
+        self.computed = self._folded.network if float32 else self.network
+        self._compiled, self._largest = {}, 1
+
+    def refresh(self) -> None:
+        """Take over the weights of a model that was trained on since; every attack begins with it."""
+        if self._folded is not None:
+            self._folded.refresh()
 
     def logits_of(self, x):
         """Logits (n, classes) of a batch of tensors in [0, 255]; for use inside a program."""
         low, high = self.bounds
-        return self.network(x if self.bounds == (0, 255) else x * ((high - low) / 255) + low, training=False)
+        return self.computed(x if self.bounds == (0, 255) else x * ((high - low) / 255) + low, training=False)
 
     def scores_of(self, x):
         """What the attack sees of a batch of tensors: its logits or its probabilities, (n, classes)."""
@@ -101,6 +112,7 @@ class Classifier:
 
     def logits(self, images, batch_size=64):
         """Logits, float32 (n, classes), of float32 images (n, H, W, C) in [0, 255]."""
+        self.refresh()
         images = np.asarray(images, "float32")
         # Not every backend's convolutions take an empty batch.
         none = np.empty((0, self.classes), "float32")
@@ -133,8 +145,11 @@ class Classifier:
 
 
 def as_classifier(model, bounds=(0, 255)):
-    """`model` itself if it is a Classifier, else a Classifier of it (through its logits)."""
-    return model if isinstance(model, Classifier) else Classifier(model, bounds=bounds)
+    """`model` itself if it is a Classifier, with its weights as they are now, else a Classifier of it."""
+    if not isinstance(model, Classifier):
+        return Classifier(model, bounds=bounds)
+    model.refresh()
+    return model
 
 
 def checked_bounds(bounds) -> tuple[float, float]:
@@ -167,7 +182,7 @@ def _compile_tensorflow(classifier, program, arrays):
 def _compile_jax(classifier, program, arrays):
     import jax
 
-    variables = classifier.network.variables
+    variables = classifier.computed.variables
 
     @jax.jit
     def function(values, *tensors):
@@ -178,6 +193,8 @@ def _compile_jax(classifier, program, arrays):
     def call(*arrays):
         n = next(len(a) for a in jax.tree.leaves(arrays) if np.ndim(a))
         bucket = 1 << (max(n, 1) - 1).bit_length()
+        if jax.default_backend() != "cpu":
+            bucket = classifier._largest = max(bucket, classifier._largest)
 
         def pad(array):
             return np.pad(array, [(0, bucket - n)] + [(0, 0)] * (np.ndim(array) - 1), mode="edge")

@@ -80,7 +80,7 @@ class SquareSteps(Program):
         x = state["x"]
         draws = ops.take(state["draws"], k, axis=1)
         propose = self.propose_l2 if self.norm.name == "l2" else self.propose_linf
-        proposed = ops.where(k == 0, x, propose(problem, x, draws, numbers, k))
+        proposed = propose(problem, x, draws, numbers, k)
         scores = classifier.scores_of(proposed)
         loss = TARGETED["crossentropy"] if self.targeted else LOSSES["margin"]
         loss = loss(scores, problem["labels"], problem["targets"], classifier.through)
@@ -95,14 +95,13 @@ class SquareSteps(Program):
         }
 
     def propose_linf(self, problem, x, draws, numbers, k):
-        """Algorithm 2: one square of one colour, each channel at plus or minus epsilon."""
-        images = problem["images"]
-        height, width, channels = images.shape[1:]
+        """Algorithm 2: one square of one colour, each channel at plus or minus epsilon; the start itself at step 0."""
+        height, width, channels = x.shape[1:]
         side = side_of_square(numbers["share"], height, width, k, numbers["queries"])
         _, _, inside = window(draws[:, :2], side, height, width)
-        signs = ops.reshape(ops.sign(draws[:, 4 : 4 + channels] - 0.5), (-1, 1, 1, channels))
-        coloured = ops.clip(images + signs * per_image(problem["epsilon"]), 0.0, 255.0)
-        return ops.where(inside, coloured, x)
+        up = ops.reshape(draws[:, 4 : 4 + channels] > 0.5, (-1, 1, 1, channels))
+        coloured = ops.where(up, problem["high"], problem["low"])
+        return ops.where(ops.logical_and(inside, k > 0), coloured, x)
 
     def propose_l2(self, problem, x, draws, numbers, k):
         """Algorithm 3: mass moves from a second square, and from what is left of the budget, to the first."""
@@ -127,7 +126,7 @@ class SquareSteps(Program):
         new = new / (1e-12 + _length(new, axis=(1, 2))) * budget
         delta = ops.where(first, new, ops.where(second, 0.0, delta))
         delta = delta / (1e-12 + _length(delta, axis=(1, 2, 3))) * epsilon
-        return ops.clip(images + delta, 0.0, 255.0)
+        return ops.where(k == 0, x, ops.clip(images + delta, 0.0, 255.0))
 
 
 @dataclass(frozen=True, kw_only=True)

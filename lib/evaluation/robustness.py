@@ -192,10 +192,14 @@ class Search:
                 self.attack_at(np.flatnonzero(self.level == len(self.grid)), level)
         rows = rows[(self.level[rows] < len(self.grid)) & (self.level[rows] > 0)]
         while len(rows):
+            moving = rows
+            while len(moving):  # all the way down, so that the whole attack then meets all images in large batches
+                before = self.level[moving]
+                self.nudge(moving, before - 1)
+                moving = moving[(self.level[moving] < before) & (self.level[moving] > 0)]
+            rows = rows[self.level[rows] > 0]
             before = self.level[rows]
-            self.nudge(rows, before - 1)
-            stood = rows[self.level[rows] == before]
-            self.attack_at(stood, self.level[stood] - 1)
+            self.attack_at(rows, before - 1)
             rows = rows[(self.level[rows] < before) & (self.level[rows] > 0)]
 
     def nudge(self, rows, level):

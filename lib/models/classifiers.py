@@ -86,7 +86,7 @@ def _attention_head(features, settings, variant, seed):
             layers.MaxPooling2D(**pool, name="pool_attended")(weighted),
         ]
     )
-    x = layers.ReLU(name="relu")(x)
+    x = layers.ReLU(name="head_relu")(x)
     rate = 0.0 if variant == "attention-no-dropout" else settings.dropout
     x = layers.Dropout(rate, seed=seed, name="dropout")(x)
     return layers.GlobalAveragePooling2D(name="pool")(x)
