@@ -138,7 +138,7 @@ def test_a_view_has_the_maps_of_explain(explorer):
     assert list(views) == ["baseline", "attention"]
     assert views["baseline"].attention is None
     for variant, view in views.items():
-        model = explorer.classifiers[variant].model
+        model = explorer.classifier(variant).model
         both = np.stack([subject.pixels, view.attacked.pixels])
         np.testing.assert_allclose(view.gradcam, grad_cam(model, both, [5, 5], upsample=False), atol=1e-5)
         assert explorer.view(subject, choice, 1.0)[variant].attacked is view.attacked
@@ -150,7 +150,7 @@ def test_a_view_has_the_maps_of_explain(explorer):
 def test_without_a_class_each_network_is_asked_and_a_target_must_be_another(explorer):
     pixels = explorer.gallery[0].pixels
     for variant, trial in explorer.trials(Subject("mine", pixels, None), Choice()).items():
-        assert trial.label == explorer.classifiers[variant].predict(pixels[None])[0]
+        assert trial.label == explorer.classifier(variant).predict(pixels[None])[0]
     with pytest.raises(StudyError, match="class bcc already"):
         explorer.trials(explorer.gallery[0], Choice(target=1))
 
@@ -195,3 +195,42 @@ def test_where_nothing_is_trained_a_tiny_pair_stands_in_and_says_so(tmp_path, mo
     assert study.profile.phantom
     assert "no trained models of profile quick" in message
     assert "phantom" in message
+
+
+def test_published_networks_are_taken_where_the_images_are(tmp_path, monkeypatch):
+    """The way there: which files are asked for, and when; what is in them, `tests/test_results.py` knows."""
+    study = SimpleNamespace(
+        profile=SimpleNamespace(profile="real"), dataset="ham10000", seed=0, variants=["baseline", "attention"],
+        raw=tmp_path / "raw", directory=lambda variant: tmp_path / variant, model_key=lambda variant: "this code's",
+        info=DATASETS["ham10000"],
+    )  # fmt: skip
+    made_by = "this code's"
+
+    def unpack(file, data):
+        if made_by != "this code's":
+            raise StudyError("it was made by other code")
+        folder = study.directory(file.stem.rsplit("-", 1)[1])
+        folder.mkdir()
+        (folder / "model.keras").touch()
+        (folder / "model.keras.provenance.json").write_text('{"key": "this code\'s"}')
+
+    tiny = SimpleNamespace(profile=SimpleNamespace(label="phantoms"))
+    monkeypatch.setattr("lib.explore.explorer.Study", lambda name, *_: tiny if name == "tiny" else study)
+    monkeypatch.setattr("lib.explore.explorer.results.PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr("lib.explore.explorer.results.unpack", unpack)
+    (tmp_path / "published" / "real").mkdir(parents=True)
+    for variant in study.variants:
+        assert open_study("real")[0] is tiny
+        (tmp_path / "published" / "real" / f"ham10000-seed0-{variant}.zip").touch()
+    assert open_study("real")[0] is tiny, "the images are not here"
+    (tmp_path / "raw" / "ham10000").mkdir(parents=True)
+    made_by = "another"
+    assert open_study("real")[0] is tiny
+    made_by = "this code's"
+    assert open_study("real") == (study, "")
+
+
+def test_any_other_variant_can_stand_beside_the_baseline(explorer, monkeypatch):
+    monkeypatch.setitem(explorer.classifiers, "pooling", explorer.classifier("baseline"))
+    monkeypatch.setattr(explorer, "shown", ["baseline", "pooling"])
+    assert list(explorer.falls(explorer.gallery[0], Choice("fgsm"))[0]) == ["baseline", "pooling"]

@@ -75,7 +75,7 @@ def test_clean_mistakes_are_never_attacked(classifier, data):
             attacked.append(len(images))
             return images
 
-        def nudged(self):
+        def refinement(self):
             return None
 
     table = robust_accuracy(classifier, images, labels, Spy(), GRID)
@@ -114,13 +114,13 @@ def test_going_on_from_larger_budgets_saves_steps_and_hides_nothing(classifier, 
     with_it = robust_accuracy(classifier, images, labels, make_attack("pgd"), grid)
     cost = sum(steps)
     steps.clear()
-    monkeypatch.setattr(GradientAttack, "nudged", lambda self: None)
+    monkeypatch.setattr(GradientAttack, "refinement", lambda self: None)
     without = robust_accuracy(classifier, images, labels, make_attack("pgd"), grid)
     assert cost < sum(steps)
     assert not (with_it.correct & ~without.correct).any()
     # An attack without gradients must not be helped by any.
-    assert make_attack("square").nudged() is None
-    assert make_attack("cw", norm="l2").nudged() is None
+    assert make_attack("square").refinement() is None
+    assert make_attack("cw", norm="l2").refinement() is None
 
 
 def test_an_image_that_is_missed_at_the_largest_budget_is_tried_at_all_others(classifier, data):

@@ -100,7 +100,7 @@ class APGD(Attack):
             "shortest": np.int32(max(int(0.06 * self.steps), 1)),
         }
 
-    def nudged(self):
+    def refinement(self):
         return long_step(self)
 
     def begin(self, problem, x, seed):

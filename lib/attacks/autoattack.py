@@ -32,7 +32,7 @@ class AutoAttack(Attack):
     target_classes: int = 9
     state: str | None = None
 
-    def nudged(self):
+    def refinement(self):
         return long_step(self)
 
     def fuller(self, times: int) -> "AutoAttack":

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
-from lib.attacks.gradients import apart, as_classifier, value_and_gradient
+from lib.attacks.gradients import as_classifier, subgraph, value_and_gradient
 from lib.attacks.norms import L2, Linf, get_norm, per_image
 
 POOL = 256  # images whose state is kept in memory at once
@@ -165,7 +165,7 @@ class Attack:
         hidden = {"name", "norm", "leave", "batch_size", "state"}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in hidden}
 
-    def nudged(self):
+    def refinement(self):
         """An attack of a step or two that goes on from an image which fell at a larger budget; None for none.
 
         Its successes count as the attack's, so it must know no more of the model than the attack does.
@@ -185,7 +185,7 @@ class Program:
             return self.step(classifier, problem, state, numbers, numbers["done"] + i)
 
         problem = problem | box(problem)  # here, and not in every step
-        return ops.fori_loop(0, numbers["steps"], apart(body), state)
+        return ops.fori_loop(0, numbers["steps"], subgraph(body), state)
 
     def step(self, classifier, problem, state, numbers, k):
         """The state after step k (from 0), with "fallen" true for images that no longer need the attack."""

@@ -90,7 +90,7 @@ class GradientAttack(Attack):
     def numbers(self):
         return {"step": np.float32(self.path_length / self.steps), "decay": np.float32(self.decay)}
 
-    def nudged(self):
+    def refinement(self):
         return long_step(self) if self.steps > 1 else None
 
     def begin(self, problem, x, seed):

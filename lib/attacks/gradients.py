@@ -44,7 +44,7 @@ def value_and_gradient(function, x):
     return loss, rest, gradient
 
 
-def apart(function):
+def subgraph(function):
     """The function as a graph of its own, for the body of a compiled loop.
 
     TensorFlow would spread a loop's body over the graph around it and then fuse operations in an order that changes

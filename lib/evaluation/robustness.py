@@ -53,7 +53,7 @@ def robust_accuracy(
     infinite where none is known. Its attrs hold `notes`: what had to be done to reach the model's logits, in words.
 
     The search goes downwards from the largest budget: success is found in a few steps, what succeeds is shrunk as
-    far as it still does, and a step from there often succeeds at the next budget too (`Attack.nudged`). Only where
+    far as it still does, and a step from there often succeeds at the next budget too (`Attack.refinement`). Only where
     it fails the whole attack is run, so that each image costs about one attack that fails. At every budget the table
     thus speaks of the attack and what the search adds to it. An image that stands at the largest budget may have been
     missed there for want of a gradient, so attacks that follow one try it at every smaller budget too.
@@ -187,7 +187,7 @@ class Search:
         self.attack_at(rows, self.level[rows] - 1)
         if getattr(self.attack, "minimal", False):
             return
-        if self.attack.nudged() is not None:
+        if self.attack.refinement() is not None:
             for level in range(len(self.grid) - 1):
                 self.attack_at(np.flatnonzero(self.level == len(self.grid)), level)
         rows = rows[(self.level[rows] < len(self.grid)) & (self.level[rows] > 0)]
@@ -195,21 +195,21 @@ class Search:
             moving = rows
             while len(moving):  # all the way down, so that the whole attack then meets all images in large batches
                 before = self.level[moving]
-                self.nudge(moving, before - 1)
+                self.step_on(moving, before - 1)
                 moving = moving[(self.level[moving] < before) & (self.level[moving] > 0)]
             rows = rows[self.level[rows] > 0]
             before = self.level[rows]
             self.attack_at(rows, before - 1)
             rows = rows[(self.level[rows] < before) & (self.level[rows] > 0)]
 
-    def nudge(self, rows, level):
+    def step_on(self, rows, level):
         """A step at budgets of the grid, from what succeeded at larger ones."""
-        nudge, epsilon = self.attack.nudged(), self.grid[level].astype("float32")
-        if nudge is None:
+        refinement, epsilon = self.attack.refinement(), self.grid[level].astype("float32")
+        if refinement is None:
             return
         here = replace(self.problem[rows], epsilon=epsilon)
         start = self.project(rows, self.adversarial[rows], epsilon)
-        self.shrink(rows, nudge.attempt(self.classifier, here, start, self.targeted, self.seed), level)
+        self.shrink(rows, refinement.attempt(self.classifier, here, start, self.targeted, self.seed), level)
 
     def attack_at(self, rows, level):
         """Attack images at budgets of the grid."""

@@ -22,7 +22,7 @@ from lib.attacks.losses import margin, targeted_margin
 from lib.data.decoding import ImageError, read_header
 from lib.data.preprocessing import preprocess
 from lib.explain import grad_cam
-from lib.study import Study
+from lib.study import Study, results
 
 # Attacks that answer within a slider's move; AutoAttack is four of them in a row and takes minutes.
 ATTACKS = ("fgsm", "bim", "mi_fgsm", "pgd", "apgd_ce", "square")
@@ -189,19 +189,30 @@ class View:
 
 
 class Explorer:
-    """The trained variants of a study, attacked on one image, with everything found so far kept in memory."""
+    """Two trained variants of a study, attacked on one image, with everything found so far kept in memory.
+
+    `shown`: the baseline and another variant, at first the attentive one; one of `others`.
+    """
 
     def __init__(self, study: Study):
         # Each kind of attack is compiled at its first use, which TensorFlow takes for a mistake and says on the page.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self.study = study
-        self.classifiers = {variant: study.classifier(variant) for variant in study.profile.variants}
+        self.others = [variant for variant in study.profile.variants if variant != "baseline"]
+        self.shown = ["baseline", study.profile.attentive]
+        self.classifiers = {}
         chosen = study.chosen()
         self.gallery = [
             Subject(image_id, pixels, int(label))
             for image_id, pixels, label in zip(chosen["image_id"], study.pixels(chosen), chosen["label"], strict=True)
         ]
         self._trials = {}
+
+    def classifier(self, variant: str) -> Classifier:
+        """A variant's network, read when it is first asked for."""
+        if variant not in self.classifiers:
+            self.classifiers[variant] = self.study.classifier(variant)
+        return self.classifiers[variant]
 
     def trials(self, subject: Subject, choice: Choice) -> dict[str, Trial]:
         """The trial of each variant, the same one for the same image and attack.
@@ -212,7 +223,8 @@ class Explorer:
             own = self.study.info.classes[choice.target]
             raise StudyError(f"The image is of the class {own} already: choose another target.")
         trials = {}
-        for variant, classifier in self.classifiers.items():
+        for variant in self.shown:
+            classifier = self.classifier(variant)
             key = variant, subject.pixels.tobytes(), subject.label, choice
             if key not in self._trials:
                 label = subject.label
@@ -228,7 +240,7 @@ class Explorer:
         for variant, trial in self.trials(subject, choice).items():
             [attacked] = trial.at(epsilon)
             both = np.stack([trial.pixels, attacked.pixels])
-            classifier = self.classifiers[variant]
+            classifier = self.classifier(variant)
             maps = grad_cam(classifier.model, both, [trial.label] * 2, upsample=False)
             attention = classifier.run(_attention, both) if "attention" in variant else None
             views[variant] = View(trial.label, trial.clean, attacked, maps, attention)
@@ -270,16 +282,13 @@ def read_upload(data: bytes, name: str, study: Study) -> Subject:
 
 
 def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> tuple[Study, str]:
-    """The study if its models are trained, else one of the profile `tiny`, whose models are trained in a minute.
+    """The study if its models are trained, or published and its images are here; else one of the profile `tiny`, whose
+    models are trained in a minute.
 
     Returns it and a sentence that says which it is; empty if it is the one that was asked for.
     """
     study = Study(profile, dataset, seed, data)
-    files = {variant: study.directory(variant) / "model.keras" for variant in study.profile.variants}
-    # The files first: without any there is no need to look at (or draw) the data.
-    if all(file.is_file() for file in files.values()) and all(
-        artifacts.read_provenance(file).get("key") == study.model_key(variant) for variant, file in files.items()
-    ):
+    if _trained(study) or (_published(study, data) and _trained(study)):
         return study, ""
     tiny = Study(TINY_PROFILE, study.info.stands_for or dataset)  # there are phantoms of the originals alone
     return tiny, (
@@ -287,3 +296,27 @@ def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> 
         f"of profile {TINY_PROFILE} stands in, trained now if need be ({tiny.profile.label}, about a minute). It shows "
         f"how things work, not how robust anything is. For the real ones: ./reproduce --profile {profile}"
     )
+
+
+def _trained(study: Study) -> bool:
+    """Whether the networks of a study lie in its folder, made by this code from these data."""
+    files = {variant: study.directory(variant) / results.MODEL for variant in study.variants}
+    # The files first: without any there is no need to look at (or draw) the data.
+    return all(file.is_file() for file in files.values()) and all(
+        artifacts.read_provenance(file).get("key") == study.model_key(variant) for variant, file in files.items()
+    )
+
+
+def _published(study: Study, data) -> bool:
+    """Put the networks that are published of a study into its folder; whether there were any that belong there."""
+    name = f"{study.dataset}-seed{study.seed}"
+    files = [results.PUBLISHED / study.profile.profile / f"{name}-{variant}.zip" for variant in study.variants]
+    if not all(file.is_file() for file in files) or not (study.raw / study.dataset).is_dir():
+        return False
+    try:
+        for file in files:
+            results.unpack(file, data)
+    except StudyError as error:  # of other images, or of an earlier version of the code
+        print(error)
+        return False
+    return True

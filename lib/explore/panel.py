@@ -93,6 +93,7 @@ class Panel:
         self.attack = widgets.Dropdown(options=titles, value="pgd", description="attack", style=NARROW)
         self.steps = widgets.BoundedIntText(20, min=1, max=500, description="steps", style=NARROW)
         self.target = widgets.Dropdown(description="towards", style=NARROW)
+        self.beside = widgets.Dropdown(description="beside the baseline", style=NARROW, layout={"width": "290px"})
         self.epsilon = widgets.FloatLogSlider(
             epsilon, **SLIDER, readout_format=".3g", continuous_update=False, style=NARROW,
             description="epsilon (gray levels)", layout={"width": "430px"},
@@ -109,7 +110,7 @@ class Panel:
         self.box = widgets.VBox(
             [
                 self.css,
-                widgets.HBox([self.dataset, self.attack, self.steps, self.target], layout=row),
+                widgets.HBox([self.dataset, self.beside, self.attack, self.steps, self.target], layout=row),
                 self.thumbnails,
                 widgets.HBox([self.epsilon, self.search, self.upload, self.own_class], layout=row),
                 self.status,
@@ -123,6 +124,7 @@ class Panel:
     def _watch(self):
         for control in (self.attack, self.steps, self.target):
             control.observe(lambda _: self._choose(self.subject), "value")
+        self.beside.observe(lambda _: self._show_beside(), "value")
         self.epsilon.observe(lambda _: self._refresh(), "value")
         self.dataset.observe(lambda change: self._switch(change["new"]), "value")
         self.own_class.observe(lambda _: self._label_upload(), "value")
@@ -137,6 +139,8 @@ class Panel:
         self._quiet = True
         self.target.options = [("any wrong class", None), *numbered]
         self.own_class.options = [("what each network says", None), *numbered]
+        self.beside.options, self.beside.value = self.explorer.others, self.explorer.shown[1]
+        self.beside.layout.display = None if len(self.explorer.others) > 1 else "none"
         self._quiet = False
         rules = [
             f".explore .thumb-{i} {{ background: url(data:image/png;base64,{_thumbnail(subject)}) center / cover; }}"
@@ -178,6 +182,11 @@ class Panel:
             study, self.message = open_study(profile, dataset, seed, data)
             self._show_study(study)
         self.dataset.value = self.study.dataset  # the old one if this one cannot be opened
+
+    def _show_beside(self):
+        if not self._quiet:
+            self.explorer.shown = ["baseline", self.beside.value]
+            self._choose(self.subject)
 
     def _take_upload(self):
         if self.upload.value:
