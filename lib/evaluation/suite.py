@@ -117,7 +117,9 @@ def benchmark(
     rows = np.unique(np.linspace(0, len(images) - 1, min(examined, len(images))).round().astype(int))
     pgd = make_attack("pgd", norm=made.norm, batch_size=batch_size or made.batch_size)
     checks = trust(classifier, gray[rows], labels[rows], middle * unit, attack=pgd, seed=seed)
-    checks = pd.concat([looked_at(classifier, labels, outcomes, names), checks.assign(n=len(rows))], ignore_index=True)
+    checks = pd.concat(
+        [model_checks(classifier, labels, outcomes, names), checks.assign(n=len(rows))], ignore_index=True
+    )
     maps, pictures = _maps(model, classifier, gray, labels, outcomes, pgd, middle * unit, layer)
     facts = {
         "network": name,
@@ -138,7 +140,7 @@ def benchmark(
     return Result(curve, outcomes, _distances(outcomes), checks, maps, comparison, pictures, facts)
 
 
-def looked_at(classifier: Classifier, labels, outcomes: pd.DataFrame, names) -> pd.DataFrame:
+def model_checks(classifier: Classifier, labels, outcomes: pd.DataFrame, names) -> pd.DataFrame:
     """What a look at the network and its clean answers says, in the manner of AutoAttack's checks of a model."""
     clean = outcomes[outcomes["epsilon"] == 0]
     accuracy, counts = clean["correct"].mean(), np.bincount(labels, minlength=classifier.classes)
