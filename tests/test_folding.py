@@ -53,7 +53,9 @@ def test_every_backbone_stays_the_same(name, variant):
     assert_same(network, folded, np.random.default_rng(1).uniform(0, 255, (2, size, size, 3)).astype("float32"))
 
 
-KINDS = st.sampled_from(["conv", "depthwise", "separable", "norm", "norm without", "relu", "two ways", "nested"])
+KINDS = st.sampled_from(
+    ["conv", "depthwise", "separable", "norm", "norm without", "relu", "two ways", "nested", "sequential"]
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -82,7 +84,10 @@ def test_random_networks_stay_the_same(kinds, bias, seed):
     inputs = keras.Input((6, 6, 3))
     x = inputs
     for kind in kinds:
-        if kind == "nested":
+        if kind == "sequential":
+            plain = [layers.Conv2D(4, 1, use_bias=bias), layers.BatchNormalization(), layers.ReLU()]
+            x = keras.Sequential([keras.Input(x.shape[1:]), *plain])(x)
+        elif kind == "nested":
             inner = keras.Input(x.shape[1:])
             x = keras.Model(inner, grown(inner, ["conv", "norm", "relu"]))(x)
         else:
@@ -101,6 +106,26 @@ def test_what_follows_directly_is_folded_and_nothing_else():
     x = layers.BatchNormalization(name="of_shared")(shared(shared(x)))  # one kernel for two uses
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
     assert [layer.name for layer in normalised(Folded(model).network)] == ["first", "behind", "of_shared"]
+
+
+def test_models_within_models_are_gone_through_and_what_is_not_built_of_layers_is_left():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = [layers.Conv2D(4, 3), layers.BatchNormalization()]
+
+        def call(self, x, training=False):
+            return self.inner[1](self.inner[0](x), training=training)
+
+    inner = [layers.Conv2D(4, 1), layers.BatchNormalization(name="folded")]
+    inputs = keras.Input((8, 8, 3))
+    x = Own()(keras.Sequential([keras.Input((8, 8, 3)), *inner], name="part")(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    folded = Folded(model).network
+    assert len(normalised(model)) == 2
+    assert not normalised(folded.get_layer("part"))
+    assert len(normalised(folded)) == 1
+    assert_same(model, folded, np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype("float32"))
 
 
 def test_a_model_that_is_trained_on_is_attacked_as_it_is_now():

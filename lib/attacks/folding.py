@@ -40,11 +40,13 @@ class Folded:
             new.set_weights(_weights(old, norm))
 
     def _copy(self, model):
+        if isinstance(model, keras.Sequential):
+            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         norms = {id(before): norm for before, norm in _foldable(model)}
         gone = {id(norm) for norm in norms.values()}
 
         def copied(layer):
-            if isinstance(layer, keras.Model) and len(layer.inputs or []) == len(layer.outputs or []) == 1:
+            if isinstance(layer, keras.Model) and _ends(layer) == (1, 1):
                 return self._copy(layer)
             if id(layer) in gone:
                 return layers.Identity(name=layer.name)
@@ -61,6 +63,11 @@ class Folded:
             return model
         functional = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
         return keras.models.clone_model(functional, clone_function=copied, call_function=_call)
+
+
+def _ends(model):
+    """How many inputs and outputs a model has; none where it is not built of layers."""
+    return tuple(len(getattr(model, name, None) or []) for name in ("inputs", "outputs"))
 
 
 def _call(layer, *arguments, **options):
