@@ -300,21 +300,6 @@ def test_the_range_of_epochs_is_not_given_for_an_interval():
     assert ledger(same, protocol=True).loc["C5", ["ci_low", "ci_high"]].isna().all()
 
 
-def test_the_largest_gains_are_maxima_over_budgets_of_a_regime():
-    kept = {("baseline", 0): (0.5, 0.2, 0.05), ("baseline", 1): (0.5, 0.25, 0.0), ("attention", 0): (0.55, 0.1, 0.1)}
-    rows = [
-        ("d", variant, seed, epsilon, share)
-        for (variant, seed), shares in kept.items()
-        for epsilon, share in zip((0.1, 0.5, 1.0), shares, strict=True)
-    ]
-    robust = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "epsilon", "robust_accuracy"])
-    found = comparison.largest_gains(robust).set_index(["pair", "seed", "over"])
-    np.testing.assert_allclose(found.loc[("attention over baseline", 0, 0)].tolist()[1:], [10, 100])
-    np.testing.assert_allclose(found.loc[("baseline over baseline", 1, 0)].tolist()[1:], [25, -100])
-    assert found.loc[("baseline over baseline", 0, 1), "typical"] == 0
-    assert np.isinf(found.loc[("baseline over baseline", 0, 1), "extreme"])
-
-
 def test_each_pair_is_judged_on_the_runs_that_both_have():
     table = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
     more = outcomes((0.9, 0.4, 0.05), (0.9, 0.5, 0.30), seeds=(0, 1)).query("variant == 'attention'")

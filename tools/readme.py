@@ -7,72 +7,73 @@ import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
+from lib.data import dataset_info
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
-from lib.evaluation.comparison import largest_gains
 from lib.profile import Profile, load_profile
-from lib.report.sentences import gains
+from lib.report import sentences
 from lib.report.tables import written
 from tools.run_notebook import run_notebook
 
 EXPLORE = "00_explore"
-PROFILE, REPEAT = (
-    "ham10000-cpu",
-    "ham10000-seeds",
-)  # real data, and more training runs of the same two networks
+PROFILE = DATASET = "ham10000"  # the run on real data that the README leads with
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
 
-def parts() -> dict[str, str]:
-    """What the published tables say in the README, as Markdown: the answer and the results."""
-    tables, repeated = (written(PUBLISHED / name / "tables") for name in (PROFILE, REPEAT))
-    first, more = (
-        {row["claim"]: row for row in first_pair(found["claims"]).to_dict("records")} for found in (tables, repeated)
-    )
-    network = repeated["clean_accuracy"].query("variant in ('baseline', 'attention')")
-    gain = 100 * gains(network["gamma"].dropna(), load_profile(PROFILE).model)
-    points = repeated["why_attribution"].set_index("against").loc["baseline"]
-    relative, runs = more["C1"], int(points["seeds"])
-    low, high = relative["ci_low"], relative["ci_high"]
-    verdict = "Attention helps." if low > 0 else "Attention harms." if high < 0 else "No measurable effect."
-    holds_paper = low <= PAPER_GAIN <= high
-    curves = pd.concat([tables["robust_accuracy"], repeated["robust_accuracy"]])
-    maxima = largest_gains(curves.query("attack == 'autoattack' and norm == 'linf' and through == 'logits'"))
-    reach = {name: rows["typical"] >= PAPER_GAIN for name, rows in maxima.groupby("pair")}
+def parts(profile: str = PROFILE) -> dict[str, str]:
+    """What the published tables of a run say in the README, as Markdown: the answer and the results."""
+    settings, tables = load_profile(profile), written(PUBLISHED / profile / "tables")
+    tables = {
+        name: table[table["dataset"].isin([DATASET, "any"])] for name, table in tables.items() if "dataset" in table
+    }
+    effects, claims = tables["effects"], first_pair(tables["claims"])
+    [primary] = effects[effects["kind"] == "primary"].itertuples()
+    title, label = dataset_info(DATASET).short, settings.label
+    shares = tables["dose"].query("variant == @primary.one")["part"]
+    accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     values = {
-        "maxima": {name.split()[0]: (int(which.sum()), len(which)) for name, which in reach.items()},
-        "verdict": "Inconclusive." if low <= 0 and holds_paper else verdict,
-        "holds_paper": holds_paper,
-        "points": points.rename({"difference": "ours"}),
-        "relative": relative,
-        "clean": more["C3"],
+        "planned": sentences.planned(effects, {DATASET: title}, label),
+        "primary": primary,
+        "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
-        "runs": runs,
-        "gain": f"{gain.min():.1f} to {gain.max():.1f}",
-        "accuracy": f"{100 * network['accuracy'].min():.0f} to {100 * network['accuracy'].max():.0f}",
-        "constant": f"{100 * network['majority'].iloc[0]:.0f}",
-        "claims": [_row(row, more, runs, int(tables["why_attribution"]["seeds"].max())) for row in first.values()],
-        "profile": PROFILE,
-        "repeat": REPEAT,
+        "shares": (shares.min(), shares.max()),
+        "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
+        "constant": 100 * accuracy["majority"].iloc[0],
+        "network": settings.backbone_title,
+        "size": settings.preprocessing.image_size,
+        "claims": [_row(row) for row in claims.to_dict("records")],
+        "pair": settings.judged[0],
+        "profile": profile,
     }
     template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
     return {part: template.render(part=part, **values).strip() for part in ("answer", "results")}
 
 
-def _row(row: dict, more: dict, runs: int, fewer: int) -> dict:
-    """A line of the claims' table, of the run with more training runs where that has judged the claim on robustness."""
-    repeats = row["claim"] in ("C1", "C2", "C3", "S3")
-    row = more[row["claim"]] if repeats else row
-    of_runs = row["claim"] not in ("C4", "C5")
+def _reaching(up_to: pd.DataFrame, pair: list[str]) -> dict[str, tuple[int, int]]:
+    """In how many pairs of training runs, of how many, the best typical budget gives the paper's gain: of the two
+    variants, and of two baselines."""
+    both = {"pair": tuple(pair), "chance": ("baseline", "baseline")}
+    rows = {name: up_to[(up_to["one"] == one) & (up_to["other"] == other)] for name, (one, other) in both.items()}
+    return {name: (int((part["typical"] >= PAPER_GAIN).sum()), len(part)) for name, part in rows.items()}
+
+
+def _row(row: dict) -> dict:
+    """A line of the claims' table."""
+    of_runs = pd.notna(row["runs"])
     return row | {
         "here": estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"]),
         "images": f"{row['n']:.0f}" if of_runs else "-",
-        "runs": (runs if repeats else fewer) if of_runs else "-",
+        "runs": f"{row['runs']:.0f}" if of_runs else "-",
         "verdict": stem(row["verdict"]),
     }
 
 
 def write_readme(path: Path = ROOT / "README.md") -> None:
-    """Put the results that are published between their markers in the README; StudyError if a marker is missing."""
+    """Put the results that are published between their markers in the README, if any are.
+
+    Raises StudyError if a marker is missing.
+    """
+    if not (PUBLISHED / PROFILE).is_dir():
+        return
     text = path.read_text(encoding="utf-8")
     for name, said in parts().items():
         begin, end = BEGIN.format(name), END.format(name)

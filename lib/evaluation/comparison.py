@@ -91,30 +91,6 @@ def matrix(table: pd.DataFrame, column: str, value: str, outcome: str = "correct
     return rows.pivot_table(index="seed", columns="image_id", values=outcome, aggfunc="mean").to_numpy()
 
 
-def largest_gains(robust: pd.DataFrame) -> pd.DataFrame:
-    """The largest relative gain of robust accuracy over typical and over extreme budgets, of pairs of training runs.
-
-    `robust`: dataset, variant, seed, epsilon, robust_accuracy of one attack, as from
-    `lib.report.tables.robust_accuracy`. An "up to" is such a maximum, which flatters whatever is compared; how far,
-    two runs of one network say. One row per data set and pair: dataset, pair ("attention over baseline", of one seed,
-    or "baseline over baseline", ordered), seed, over (the seed that is divided by), typical and extreme (percent, NaN
-    without such a budget; what stands where the run divided by has nothing left is infinite).
-    """
-    rows = []
-    for dataset, here in robust[robust["epsilon"] > 0].groupby("dataset", sort=False):
-        shares = here.pivot_table(index=["variant", "seed"], columns="epsilon", values="robust_accuracy")
-        runs = {variant: shares.loc[variant] for variant in ("baseline", "attention")}
-        seeds = runs["baseline"].index
-        pairs = [("baseline", one, two) for one in seeds for two in seeds if one != two]
-        pairs += [("attention", seed, seed) for seed in seeds if seed in runs["attention"].index]
-        for variant, seed, over in pairs:
-            base, other = runs["baseline"].loc[over], runs[variant].loc[seed]
-            gain = 100 * (other / base - 1)
-            typical = base >= TYPICAL
-            rows.append((dataset, f"{variant} over baseline", seed, over, gain[typical].max(), gain[~typical].max()))
-    return pd.DataFrame(rows, columns=["dataset", "pair", "seed", "over", "typical", "extreme"])
-
-
 def median_distance(smallest) -> tuple[int, float, float, float, int]:
     """n, median, the ends of its 95 % interval, and how many are infinite, of distances (n,) to a mistake.
 
