@@ -105,9 +105,9 @@ def maps():
     return [{"title": "pneumothorax", "panels": panels}] * 2
 
 
-def predictions():
+def predictions(variants=("baseline", "attention")):
     each = pd.DataFrame({"label": [0, 1, 1], "predicted": [0, 1, 0]})
-    return pd.concat([each.assign(variant=variant) for variant in ("baseline", "attention")])
+    return pd.concat([each.assign(variant=variant) for variant in variants])
 
 
 DRAWN = {
@@ -120,6 +120,7 @@ DRAWN = {
     "adversarial_examples": lambda: figures.adversarial_examples(strips(), "PGD"),
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
     "confusion": lambda: figures.confusion(predictions(), ("no pneumothorax", "pneumothorax")),
+    "confusion, 7 variants": lambda: figures.confusion(predictions(list("abcdefg")), tuple("ABCDEFG")),
     "gamma_by_step": lambda: curves.gamma_by_step(gamma()),
     "gamma_by_step_of_none": lambda: curves.gamma_by_step(gamma().iloc[:0]),
     "class_counts": lambda: figures.class_counts(table("datasets").query("dataset == 'eyepacs'")),
@@ -204,7 +205,7 @@ def test_words_have_7_points_in_print(name, tmp_path):
 
 
 # Without those of images, and the slanted words of `confusion`, whose boxes overlap though they do not.
-CHARTS = [name for name in DRAWN if name not in ("adversarial_examples", "gradcam", "confusion")]
+CHARTS = [name for name in DRAWN if not name.startswith(("adversarial_examples", "gradcam", "confusion"))]
 
 
 @pytest.mark.parametrize("drawn", CHARTS, indirect=True)

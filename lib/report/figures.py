@@ -156,21 +156,28 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
 
 
 def confusion(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
-    """Confusion matrices side by side, a variant each: share of the true class in colour, counts in figures."""
+    """Confusion matrices, a variant each, as many in a row as fit: share of the true class in colour, counts in it."""
     variants = list(dict.fromkeys(predictions["variant"]))
-    size = max(2.2, 0.42 * len(classes) + 0.6)
-    figure, axes = plt.subplots(1, len(variants), figsize=(size * len(variants) + 0.5, size), squeeze=False)
-    for ax, variant in zip(axes[0], variants, strict=True):
+    size = max(2.2, 0.26 * len(classes) + 0.48)
+    columns = min(len(variants), max(2, int(WIDTH / size)))
+    shape = -(-len(variants) // columns), columns
+    figure, axes = plt.subplots(*shape, figsize=(min(WIDTH, size * columns + 0.5), size * shape[0]), squeeze=False)
+    for ax in axes.flat[len(variants) :]:
+        ax.set_axis_off()
+    for number, (ax, variant) in enumerate(zip(axes.flat, variants, strict=False)):
+        left, lowest = number % columns == 0, number + columns >= len(variants)
         group = predictions[predictions["variant"] == variant]
         counts = np.zeros((len(classes), len(classes)), int)
         np.add.at(counts, (group["label"], group["predicted"]), 1)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        sns.heatmap(share, annot=counts, fmt="d", vmin=0, vmax=1, cmap="cividis", square=True, ax=ax,
-                    xticklabels=classes, yticklabels=classes if ax is axes[0, 0] else False,
-                    cbar=ax is axes[0, -1], cbar_kws={"label": "share of the true class"})  # fmt: skip
-        ax.set(title=variant, xlabel="predicted", ylabel="true" if ax is axes[0, 0] else "")
+        sns.heatmap(share, annot=counts, fmt="d", annot_kws={"fontsize": 7}, vmin=0, vmax=1, cmap="cividis",
+                    xticklabels=classes if lowest else False, yticklabels=classes if left else False,
+                    square=True, cbar=False, ax=ax)  # fmt: skip
+        ax.set(title=variant, xlabel="predicted" if lowest else "", ylabel="true" if left else "")
         ax.tick_params(axis="x", rotation=45)
         ax.tick_params(axis="y", rotation=0)
+    colours = axes[0, 0].collections[0]
+    figure.colorbar(colours, ax=axes, label="share of the true class", aspect=25 * shape[0], fraction=0.04)
     return figure
 
 

@@ -34,7 +34,10 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
             _comparison(ax, y, row, runs.loc[of_pair, "difference"])
-        names = [f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {r.runs} runs" for r in here.itertuples()]
+        count = [f"{runs} run{'s' if runs > 1 else ''}" for runs in here["runs"]]
+        names = [
+            f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {n}" for r, n in zip(here.itertuples(), count, strict=True)
+        ]
         for tick in ax.set_yticks(range(len(here)), names)[: sum(here["kind"] == "primary")]:
             tick.label1.set_weight("bold")
         ax.set_ylim(len(here) - 0.45, -0.6)
