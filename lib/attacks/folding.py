@@ -94,12 +94,9 @@ def _foldable(model):
             continue
         channels = 1 if getattr(layer, "data_format", "") == "channels_first" else len(output.shape) - 1
         once = times[id(layer)] == times[id(after[0])] == 1
-        if once and after[0].axis in (channels, channels - len(output.shape)) and not _quantised(layer):
+        plain = getattr(layer, "quantization_mode", None) is None
+        if once and plain and after[0].axis in (channels, channels - len(output.shape)):
             yield layer, after[0]
-
-
-def _quantised(layer):
-    return getattr(layer, "quantization_mode", None) is not None
 
 
 def _weights(layer, norm) -> list[np.ndarray]:

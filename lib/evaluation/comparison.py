@@ -28,28 +28,12 @@ def compare(
         if epsilon == 0:
             continue
         baseline, attention = (matrix(group, "variant", variant) for variant in ("baseline", attentive))
-        difference = paired_difference(baseline, attention)
-        relative = relative_change(baseline, attention)
-        rows.append(
-            {
-                "dataset": dataset,
-                "epsilon": epsilon,
-                "n": difference.images,
-                "seeds": difference.seeds,
-                "baseline": baseline.mean(),
-                "attention": attention.mean(),
-                "difference": difference.difference,
-                "ci_low": difference.low,
-                "ci_high": difference.high,
-                "p_value": difference.p_value,
-                "p_holm": np.nan,
-                "percent": relative.percent,
-                "percent_low": relative.low,
-                "percent_high": relative.high,
-                "regime": "typical" if baseline.mean() >= TYPICAL else "extreme",
-            }
-        )
-    table = pd.DataFrame(rows)
+        change, relative = paired_difference(baseline, attention), relative_change(baseline, attention)
+        regime = "typical" if baseline.mean() >= TYPICAL else "extreme"
+        rows.append((dataset, epsilon, change.images, change.seeds, baseline.mean(), attention.mean(), *change[:4],
+                     np.nan, *relative[:3], regime))  # fmt: skip
+    columns = "dataset epsilon n seeds baseline attention difference ci_low ci_high p_value p_holm percent percent_low"
+    table = pd.DataFrame(rows, columns=[*columns.split(), "percent_high", "regime"])
     table["p_holm"] = holm(table["p_value"])
     return table
 

@@ -119,24 +119,12 @@ def transfer(source, target, images, labels, attack, epsilons, *, image_ids=None
     smallest = np.full(len(labels), np.inf)
     for epsilon in sorted(predicted, reverse=True):
         smallest[predicted[epsilon] != labels] = epsilon
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "image_id": ids,
-                    "label": labels,
-                    "attack": attack.name,
-                    "norm": attack.norm.name,
-                    "epsilon": epsilon,
-                    "correct": classes == labels,
-                    "predicted": classes,
-                    "smallest_epsilon": smallest,
-                }
-            )
-            for epsilon, classes in predicted.items()
-        ],
-        ignore_index=True,
-    )
+    facts = {"image_id": ids, "label": labels, "attack": attack.name, "norm": attack.norm.name}
+    rows = [
+        facts | {"epsilon": epsilon, "correct": classes == labels, "predicted": classes, "smallest_epsilon": smallest}
+        for epsilon, classes in predicted.items()
+    ]
+    return pd.concat(map(pd.DataFrame, rows), ignore_index=True)
 
 
 def checked_grid(epsilons):
@@ -279,15 +267,6 @@ class Search:
         outcomes = []
         for level, epsilon in enumerate([0.0, *self.grid], start=-1):
             stands = self.level > level
-            outcomes.append(
-                pd.DataFrame(
-                    columns
-                    | {
-                        "epsilon": epsilon,
-                        "correct": stands,
-                        "predicted": np.where(stands, self.clean, self.predicted),
-                        "smallest_epsilon": self.smallest,
-                    }
-                )
-            )
+            found = {"epsilon": epsilon, "correct": stands, "predicted": np.where(stands, self.clean, self.predicted)}
+            outcomes.append(pd.DataFrame(columns | found | {"smallest_epsilon": self.smallest}))
         return pd.concat(outcomes)

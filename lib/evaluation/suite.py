@@ -144,36 +144,20 @@ def model_checks(classifier: Classifier, labels, outcomes: pd.DataFrame, names) 
     """What a look at the network and its clean answers says, in the manner of AutoAttack's checks of a model."""
     clean = outcomes[outcomes["epsilon"] == 0]
     accuracy, counts = clean["correct"].mean(), np.bincount(labels, minlength=classifier.classes)
-    constant = counts.max() / len(labels)
+    constant, present = counts.max() / len(labels), (counts > 0).sum()
     said = clean["predicted"].value_counts(normalize=True)
+    beats = accuracy > constant
     rows = [
-        (
-            "outputs",
-            True,
-            0.0,
-            " ".join(classifier.notes) or "The logits were found; what is attacked is the model itself.",
-        ),
-        (
-            "clean accuracy",
-            accuracy > constant or constant == 1,
-            accuracy,
-            f"{accuracy:.0%} of the images are right without attack, and a constant answer has {constant:.0%}"
-            + ("." if accuracy > constant else ": look at bounds, preprocessing and the order of the classes first."),
-        ),
-        (
-            "answers",
-            len(said) > 1 or constant == 1,
-            said.iloc[0],
-            f"The most frequent answer, {names[said.index[0]]}, is given to {said.iloc[0]:.0%} of the clean images.",
-        ),
-        (
-            "classes",
-            (counts > 0).sum() > 1,
-            (counts > 0).sum(),
-            f"The images are of {(counts > 0).sum()} of {classifier.classes} classes"
-            + (": of one class, a constant answer looks robust." if (counts > 0).sum() == 1 else "."),
-        ),
-    ]
+        ("outputs", True, 0.0,
+         " ".join(classifier.notes) or "The logits were found; what is attacked is the model itself."),
+        ("clean accuracy", beats or constant == 1, accuracy,
+         f"{accuracy:.0%} of the images are right without attack, and a constant answer has {constant:.0%}"
+         + ("." if beats else ": look at bounds, preprocessing and the order of the classes first.")),
+        ("answers", len(said) > 1 or constant == 1, said.iloc[0],
+         f"The most frequent answer, {names[said.index[0]]}, is given to {said.iloc[0]:.0%} of the clean images."),
+        ("classes", present > 1, present, f"The images are of {present} of {classifier.classes} classes"
+         + (": of one class, a constant answer looks robust." if present == 1 else ".")),
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=["check", "passed", "value", "sentence"]).assign(n=len(labels))
 
 

@@ -58,23 +58,11 @@ def attribution(
                 continue
             other, attention = paired(part, variant, attentive)
             change = paired_difference(other, attention)
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "against": variant,
-                    "isolates": ISOLATES.get(variant, "soft attention, against another kind of attention"),
-                    "epsilons": " ".join(f"{e:g}" for e in epsilons),
-                    "n": change.images,
-                    "seeds": change.seeds,
-                    "attention": attention.mean(),
-                    "other": other.mean(),
-                    "difference": 100 * change.difference,
-                    "ci_low": 100 * change.low,
-                    "ci_high": 100 * change.high,
-                    "p_value": change.p_value,
-                    "by_run": " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1)),
-                }
-            )
+            isolates = ISOLATES.get(variant, "soft attention, against another kind of attention")
+            by_run = " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1))
+            points = [100 * share for share in change[:3]]
+            rows.append((dataset, variant, isolates, " ".join(f"{e:g}" for e in epsilons), change.images, change.seeds,
+                         attention.mean(), other.mean(), *points, change.p_value, by_run))  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = holm(table["p_value"])
     table["conclusion"] = [concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()]
