@@ -123,12 +123,15 @@ def length_of_bars(pixels, colour):
 
 
 def errors(page):
+    """What stands in red on the page, and the page's own mistakes; a progress bar that is done leaves blanks."""
     kinds = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
-    return [page.locator(f'[data-mime-type="{kind}"]').all_inner_texts() for kind in kinds] + page.mistakes
+    said = [page.locator(f'[data-mime-type="{kind}"]').all_inner_texts() for kind in kinds]
+    return [[text for text in texts if text.strip()] for texts in said] + page.mistakes
 
 
 def move_slider(page, share):
     """Drag the handle of epsilon to a share of the slider's length."""
+    page.locator(".explore .noUi-handle").scroll_into_view_if_needed()  # a look at the figure may have moved it away
     track, handle = (
         page.locator(".explore .noUi-target").bounding_box(),
         page.locator(".explore .noUi-handle"),
