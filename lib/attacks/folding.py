@@ -27,15 +27,15 @@ class Folded:
         self.network = self._copy(network)
         self._small = [weight for _, *old in self._pairs for layer in old for weight in layer.weights]
         self._small = [weight for weight in self._small if len(weight.shape) == 1]
-        self._seen = None
+        self._seen = []
         self.refresh()
 
     def refresh(self) -> None:
         """Take over the original's weights if its small ones, of which training changes every one, have changed."""
-        now = [np.copy(ops.convert_to_numpy(weight)) for weight in self._small]
-        if self._seen is not None and all(map(np.array_equal, now, self._seen)):
+        now = [ops.convert_to_numpy(weight) for weight in self._small]
+        if self._seen and all(map(np.array_equal, now, self._seen)):
             return
-        self._seen = now
+        self._seen = list(map(np.copy, now))  # what is given may be the variable's own memory
         for new, old, norm in self._pairs:
             new.set_weights(_weights(old, norm))
 

@@ -11,11 +11,12 @@ def by_step(study) -> pd.DataFrame:
     """
     contrast = study.profile.contrast
     named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
-    tables = [pd.DataFrame(columns=["dataset", "variant", "seed", "setting", "epoch", "step", "gamma"])]
+    tables = []
     for setting, changes in {"this run": {}, named: contrast}.items() if contrast else [("this run", {})]:
         for seed in study.profile.seeds_of("attention"):
             other = study.with_seed(seed).under(**changes)
             other.history("attention")
             steps = pd.read_csv(other.directory("attention") / "gamma.csv").assign(setting=setting)
             tables.append(other.gather(lambda _, steps=steps: steps, ["attention"]))
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+    columns = ["dataset", "variant", "seed", "setting", "epoch", "step", "gamma"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
