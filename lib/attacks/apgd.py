@@ -14,7 +14,6 @@ from lib.attacks.base import (
     ascent,
     choose,
     fallen_scores,
-    inside,
     likeliest_target,
     random_in_ball,
 )
@@ -55,10 +54,10 @@ class APGDSteps(Program):
         here = choose(halve, best, x)
         gradient = choose(halve, best_gradient, gradient)
 
-        climbed = inside(problem, self.norm, here + per_image(size) * self.norm.direction(gradient))
+        climbed = self.norm.inside(problem, here + per_image(size) * self.norm.direction(gradient))
         share = ops.where(k == 0, 1.0, MOMENTUM)
         moved = here + share * (climbed - here) + (1 - share) * (here - state["previous"])
-        moved = inside(problem, self.norm, moved)
+        moved = self.norm.inside(problem, moved)
         leaves = ops.logical_and(down, numbers["leave"])
         period = ops.maximum(state["period"] - numbers["shorter"], numbers["shortest"])
         return {

@@ -287,14 +287,6 @@ def box(problem):
     return {"low": ops.maximum(images - epsilon, 0.0), "high": ops.minimum(images + epsilon, 255.0)}
 
 
-def inside(problem, norm, x):
-    """The same as `into_ball` for the tensors of a problem, inside a program."""
-    if isinstance(norm, Linf):
-        return ops.minimum(ops.maximum(x, problem["low"]), problem["high"])
-    delta = norm.project(x - problem["images"], problem["epsilon"])
-    return ops.clip(problem["images"] + delta, 0.0, 255.0)
-
-
 def choose(condition, new, old):
     """`new` where a per-image condition (n,) holds, else `old`; tensors of any rank."""
     return ops.where(ops.reshape(condition, (-1,) + (1,) * (len(new.shape) - 1)), new, old)

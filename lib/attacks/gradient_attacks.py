@@ -19,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
-from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, inside, random_in_ball
+from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, random_in_ball
 from lib.attacks.losses import LOSSES, TARGETED
 from lib.attacks.norms import L2, Linf, per_image
 
@@ -42,7 +42,7 @@ class GradientSteps(Program):
             gradient = numbers["decay"] * state["momentum"] + unit_mean(gradient)
             more = {"momentum": gradient}
         move = per_image(numbers["step"] * problem["epsilon"]) * self.norm.direction(gradient)
-        x = inside(problem, self.norm, state["x"] + move)
+        x = self.norm.inside(problem, state["x"] + move)
         leaves = ops.logical_and(down, numbers["leave"])
         return {"x": choose(leaves, state["x"], x), "fallen": down} | more
 

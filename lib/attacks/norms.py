@@ -42,6 +42,10 @@ class Linf:
         epsilon = of.reshape(epsilon, (-1, 1, 1, 1))
         return of.clip(delta, -epsilon, epsilon)
 
+    def inside(self, problem, x):
+        """The same for images and the tensors of a problem, within [0, 255] too; for use inside a program."""
+        return ops.minimum(ops.maximum(x, problem["low"]), problem["high"])
+
     def direction(self, gradient):
         """The perturbations of size 1 that raise a loss with this gradient fastest; 0 where it is 0."""
         return ops.sign(gradient)
@@ -71,6 +75,11 @@ class L2:
         of = _library(delta)
         size = of.maximum(self.size(delta), 1e-30)
         return delta * of.reshape(of.minimum(epsilon / size, 1.0), (-1, 1, 1, 1))
+
+    def inside(self, problem, x):
+        """The same for images and the tensors of a problem, within [0, 255] too; for use inside a program."""
+        delta = self.project(x - problem["images"], problem["epsilon"])
+        return ops.clip(problem["images"] + delta, 0.0, 255.0)
 
     def direction(self, gradient):
         """The perturbations of size 1 that raise a loss with this gradient fastest; 0 where it is 0."""

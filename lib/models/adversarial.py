@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from lib.attacks import Classifier, make_attack
-from lib.attacks.base import Program, checked_problem, inside, into_ball
+from lib.attacks.base import Program, checked_problem, into_ball
 from lib.attacks.gradients import value_and_gradient
 from lib.attacks.norms import Linf, per_image
 from lib.profile import Adversarial
@@ -54,7 +54,7 @@ class DivergenceSteps(Program):
 
         *_, gradient = value_and_gradient(objective, state["x"])
         move = per_image(numbers["step"] * problem["epsilon"]) * Linf().direction(gradient)
-        return {"x": inside(problem, Linf(), state["x"] + move), "clean": state["clean"]}
+        return {"x": Linf().inside(problem, state["x"] + move), "clean": state["clean"]}
 
 
 class AdversarialTrainer:
