@@ -59,13 +59,16 @@ def test_the_page_answers_first_and_says_phantom(page):
     order = [
         "Does a soft attention block",
         'class="answer"',
-        'id="relative_change"',
+        'id="planned"',
+        'id="up_to"',
         'class="claims"',
         "<details>",
     ]
     places = [page.index(part) for part in order]
     assert places == sorted(places)
     assert "phantoms" in page[places[1] : places[2]]
+    assert page.count('class="answer"') == 3  # a paragraph for each data set
+    assert "**" not in page[: places[2]]
     assert page.count("<img") == len(list((PUBLISHED / "quick").glob("*.png")))
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -9,29 +10,21 @@ import jinja2
 import numpy as np
 import pandas as pd
 import yaml
+from markupsafe import Markup, escape
 from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
 from lib.data import DATASETS
-from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate, first_pair, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate
 from lib.profile import Profile, load_profile
+from lib.report import sentences
 from lib.report.compared import write_compared
 from lib.report.curves import attack_in_full
 from lib.report.index import FIGURES, figures, write_index
 from lib.report.tables import rounded, timings, write_table, written
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-ORDER = [
-    "relative_change",
-    "fig1_xray_pipeline",
-    "training_curves",
-    "robust_accuracy",
-    "adversarial_examples",
-    "gradcam",
-    "gradcam_shift",
-    "why_ratios",
-    "why_attribution",
-]
+LEAD = ("planned", "up_to")  # the figures that the page opens with
 WIDEST = 1200  # pixels of a picture in the page
 LARGEST_TABLE = 40  # rows; longer ones are named, and lie beside the page as CSV
 
@@ -48,22 +41,21 @@ def write_report(profile: Profile) -> Path:
         {"profile": profile.profile},
     )
     tables = written(out / "tables")
-    if "claims" not in tables:
-        raise StudyError(f"{out / 'tables'} has no claims.csv; run the notebooks first, with ./reproduce.")
+    if missing := {"claims", "effects"}.difference(tables):
+        raise StudyError(f"{out / 'tables'} has no {min(missing)}.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
     titles = {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
     claims = tables["claims"].replace({"dataset": titles})
-    names = figures(out)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
-        answer=_answer(first_pair(claims), profile),
+        answer=_answer(tables["effects"], titles, profile.label),
+        attack=attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
         claims=[_row(row) for _, row in claims.iterrows()],
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
         one_run=ONE_RUN,
-        figures=[
-            _embedded(out, name) for name in sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
-        ],
+        lead=LEAD,
+        figures=[_embedded(out, name) for name in figures(out)],
         tables=[
             (record[name].get("title", name), _html(name, tables[name].replace({"dataset": titles}))) for name in tables
         ],
@@ -75,23 +67,10 @@ def write_report(profile: Profile) -> Path:
     return out / "report.html"
 
 
-def _answer(claims: pd.DataFrame, profile: Profile) -> dict[str, str]:
-    """The answer in a sentence, from the verdicts on C1, and its numbers."""
-    rows = claims[claims["claim"] == "C1"]
-    verdicts = rows["verdict"].map(stem)
-    counted = "; ".join(f"{', '.join(rows.loc[verdicts == v, 'dataset'])}: {v}" for v in dict.fromkeys(verdicts))
-    numbers = "; ".join(
-        f"{_number(row)} on {row['dataset']} (n = {row['n']:.0f})"
-        for _, row in rows.iterrows()
-        if pd.notna(row["ours"])
-    )
-    runs = len(profile.seeds)
-    return {
-        "verdict": f"{counted}.",
-        "numbers": f"Over {runs} training {'runs' if runs > 1 else 'run'} of each network, soft attention changed "
-        f"robust accuracy at typical budgets by {numbers}. The paper reports {CLAIMS['C1'].paper}.",
-        "attack": attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
-    }
+def _answer(effects: pd.DataFrame, titles: dict[str, str], label: str) -> list[Markup]:
+    """The answer by the planned comparisons, a paragraph for each data set."""
+    said = escape(sentences.planned(effects, titles, label))
+    return [Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", part)) for part in said.split("\n\n")]
 
 
 def _number(row) -> str:
