@@ -115,7 +115,6 @@ DRAWN = {
     "relative_change": lambda: changes("quick"),
     "map_shift": lambda: figures.map_shift(table("gradcam_shift"), TITLES),
     "ratios": lambda: charts.ratios(table("why_ratios"), TITLES),
-    "attribution": lambda: charts.attribution(table("why_attribution"), TITLES),
     "training_curves": lambda: curves.training_curves(histories(), TITLES),
     "adversarial_examples": lambda: figures.adversarial_examples(strips(), "PGD"),
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
@@ -130,7 +129,6 @@ DRAWN |= {
     "relative_change, 1 data set": lambda: changes(REAL),
     "map_shift, 3 runs": lambda: figures.map_shift(table("gradcam_shift", REAL), TITLES),
     "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", REAL), TITLES),
-    "attribution, 3 runs": lambda: charts.attribution(table("why_attribution", REAL), TITLES),
 }
 
 
@@ -247,14 +245,6 @@ def test_a_loss_above_its_panel_is_told_from_a_variant(drawn):
     assert curves.ARROW["marker"] not in figures.MARKERS.values()
     assert curves.ARROW["marker"] in [line.get_marker() for line in drawn.axes[0].lines]
     assert "loss above the panel" in [text.get_text() for text in drawn.findobj(Text)]
-
-
-@pytest.mark.parametrize("drawn", ["attribution, 3 runs"], indirect=True)
-def test_an_attribution_says_its_runs_and_images(drawn):
-    said = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
-    runs = table("why_attribution", REAL)["seeds"]
-    assert [f"({n} run" in words for n, words in zip(runs, said, strict=True)] == [True] * len(runs)
-    assert f"n = {table('why_attribution', REAL)['n'].max()} images" in drawn.axes[0].get_xlabel()
 
 
 def test_figures_say_what_data_they_show(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.evaluation import planned
 from lib.evaluation.statistics import MeanInterval, paired_difference
 from lib.profile import Model, Training
 from lib.report import sentences
@@ -43,18 +44,6 @@ def test_the_softmax_gap_names_the_largest_difference_and_counts_the_clear_ones(
     assert "phantom data" in said
 
 
-def test_the_answer_on_robustness_is_that_against_the_baseline():
-    rows = pd.DataFrame(
-        {"against": ["pooling", "baseline"], "attention": 0.45, "other": [0.4, 0.5], "difference": [5.0, -5.0],
-         "ci_low": [1.0, -9.0], "ci_high": [9.0, -1.0], "n": 60}
-    )  # fmt: skip
-    said = sentences.robustness(rows, "autoattack", "phantom data")
-    assert "attention keeps 45 % of the images and the baseline 50 %: -5.0 points (95 % CI -9.0 to -1.0; n = 60" in said
-    assert "**lower with attention**" in said
-    assert "one training run" in said
-    assert "at no budget" in sentences.robustness(rows.iloc[:0], "autoattack", "phantom data")
-
-
 def test_the_answer_on_training_holds_the_interval_against_the_margin():
     right = np.ones(200, bool)
     change = paired_difference(right, right)
@@ -69,6 +58,41 @@ def test_the_answer_on_maps_says_when_there_are_too_few():
     assert "higher with attention" in sentences.maps(change, 4, "phantom data")
 
 
+def effects(runs, **more):
+    """A primary comparison and its control as `planned.effects` gives them, of one training run or of eight."""
+    low, high = (1.5, 2.5) if runs > 1 else (np.nan, np.nan)
+    row = {"dataset": "d", "kind": "primary", "one": "attention-reference", "other": "uniform", "n": 300, "runs": runs}
+    row |= {"difference": 2.0, "ci_low": low, "ci_high": high, "both_low": -4.0, "both_high": 8.0, "percent": 5.0}
+    row |= {
+        "percent_low": low,
+        "percent_high": high,
+        "smallest_seen": high,
+        "conclusion": planned.conclusion(low, high, 2),
+    }
+    control = {"kind": "control", "one": "adversarial", "other": "baseline"} | more
+    return pd.DataFrame([row, row | control])
+
+
+def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_shows():
+    said = sentences.planned(effects(8), {"d": "D"}, "phantom data")
+    assert said.startswith("**Attention raises robust accuracy.** D (phantom data)")
+    assert "over 8 training runs of each on 300 images: +2.0 percentage points (95 % CI +1.5 to +2.5)." in said
+    assert "the paper's +16 % is excluded" in said
+    assert (
+        "adversarial less baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), so effects of that size are" in said
+    )
+    assert "are **not** seen" in sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "phantom data")
+
+
+def test_the_answer_of_one_run_decides_nothing_and_says_what_its_interval_is_of():
+    said = sentences.planned(effects(1), {"d": "D"}, "phantom data")
+    assert said.startswith("**Not decided.**")
+    assert said.count("(95 % CI over images alone -4.0 to +8.0)") == 2
+    assert "One training run of each decides nothing" in said
+    assert "seen" not in said
+    assert "excluded" not in said
+
+
 def test_failed_checks_are_listed_with_their_value_and_n():
     checks = pd.DataFrame(
         {"dataset": "d", "variant": "attention", "check": ["more steps", "transfer"], "passed": [False, True],
@@ -78,19 +102,6 @@ def test_failed_checks_are_listed_with_their_value_and_n():
     assert "1 of 2 checks pass (phantom data)" in said
     assert "d, attention, more steps: 0.1 (n = 30)" in said
     assert "transfer" not in said
-
-
-def test_the_answer_on_the_claims_counts_verdicts_and_keeps_the_interval():
-    ledger = pd.DataFrame(
-        {"claim": "C1", "statement": "more robust", "dataset": ["a", "b", "c"], "ours": [6.0, 21.7, None],
-         "ci_low": [-10.0, 10.9, None], "ci_high": [26.0, 34.1, None], "n": [60, 60, None],
-         "verdict": ["inconclusive (phantom data)", "reproduced (phantom data)",
-                     "not testable on this data: the attention branch is off (phantom data)"]}
-    )  # fmt: skip
-    said = sentences.in_short(ledger, "autoattack", {"a": "A", "b": "B", "c": "C"}, "phantom data")
-    assert "B +22 % (95 % CI +11 to +34, n = 60)" in said
-    assert "C no typical budget" in said
-    assert "C1 inconclusive (1 of 3), reproduced (1 of 3), not testable on this data (1 of 3)" in said
 
 
 def test_readable_tables_name_attacks_as_the_figures_do():

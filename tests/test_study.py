@@ -36,7 +36,6 @@ COLUMNS = {
     "why_ratios": "dataset, seed, against, measure, n, ratio, ci_low, ci_high",
     "why_frequency": "dataset, variant, seed, source, epsilon, cutoff, keep, n, accuracy, ci_low, ci_high",
     "why_sanity": "dataset, variant, seed, map, against, n, mean, ci_low, ci_high",
-    "why_findings": "topic, sentence",
     "effects": "dataset, kind, one, other, n, runs, difference, ci_low, ci_high, smallest_seen, conclusion",
     "effects_by_run": "dataset, one, other, seed, difference, balanced, both_right, percent",
     "sensitivity": "dataset, attack, one, other, n, runs, difference, ci_low, ci_high",
@@ -58,7 +57,6 @@ FIGURES = [
     "gradcam",
     "gradcam_shift",
     "relative_change",
-    "why_attribution",
     "why_ratios",
 ]
 

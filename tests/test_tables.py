@@ -247,7 +247,7 @@ def test_times_are_those_of_the_stages_and_of_what_was_made_in_them(tmp_path):
 
 
 def test_tables_of_an_earlier_run_do_not_stay(tmp_path):
-    for name in ("claims", "why_attribution", "timings"):
+    for name in ("claims", "why_ratios", "timings"):
         tables.write_table(pd.DataFrame({"x": [1]}), tmp_path / name, name, {"data": "phantom data"})
     tables.keep_only(tmp_path, ["claims"])
     assert sorted(tables.written(tmp_path)) == ["claims", "timings"]

@@ -232,35 +232,6 @@ def test_agreement_is_undefined_for_a_constant_map():
 # Summaries
 
 
-def outcomes(better=0, n=40):
-    """Two budgets; the baseline survives the first on half of the images, attention on `better` more of them."""
-    rows = []
-    for variant, survives in (("baseline", n // 2), ("attention", n // 2 + better)):
-        for i in range(n):
-            for epsilon, correct in ((0.0, True), (1.0, i < survives), (8.0, False)):
-                rows.append(("ham10000", variant, 0, f"i{i}", "pgd", "linf", "logits", epsilon, correct))
-    columns = ["dataset", "variant", "seed", "image_id", "attack", "norm", "through", "epsilon", "correct"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_attribution_is_over_the_typical_budgets_and_concludes_by_its_rule():
-    headline = ("pgd", "linf", "logits")
-    row = conclusions.attribution(outcomes(12), headline).iloc[0]
-    assert row["epsilons"] == "1"  # at 8 the baseline keeps nothing
-    np.testing.assert_allclose(row["difference"], 100 * 12 / 40)
-    assert "attention minus baseline (the whole attentive head): +30.0 points (" in row["conclusion"]
-    assert "n = 40, one training run: higher in this pair of networks" in row["conclusion"]
-    assert "no difference seen" in conclusions.attribution(outcomes(0), headline).iloc[0]["conclusion"]
-    runs = pd.concat([outcomes(better).assign(seed=seed) for seed, better in enumerate((-15, -14, -16))])
-    row = conclusions.attribution(runs, headline).iloc[0]
-    assert row["conclusion"].endswith("3 training runs (-37.5, -35.0, -40.0): lowers robust accuracy.")
-    # One run up, one down, one as it was: whatever the images say, training runs do not.
-    runs = pd.concat([outcomes(better).assign(seed=seed) for seed, better in enumerate((-15, 15, -15))])
-    assert "no difference seen" in conclusions.attribution(runs, headline).iloc[0]["conclusion"]
-    off = conclusions.attribution(outcomes(12), headline, {"ham10000": "1 of 1 runs"}).iloc[0]
-    assert "not to be attributed to attention" in off["conclusion"]
-
-
 def surfaces():
     """Attention with twice the baseline's margin and half its slope."""
     rng = np.random.default_rng(0)
@@ -303,26 +274,15 @@ def energies():
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_densities_and_the_two_sentences():
+def test_a_density_is_a_share_of_energy_by_the_share_of_the_area():
     density = summary.density(energies())
     np.testing.assert_allclose(density.set_index("variant")["mean"][["baseline", "attention"]], [2, 3])
-    attributed = conclusions.attribution(outcomes(12), ("pgd", "linf", "logits"))
-    found = conclusions.findings(attributed, summary.surface_ratios(surfaces()), {"ham10000": "HAM10000 phantoms"})
-    robust, mechanism = found["sentence"]
-    assert "HAM10000 phantoms +30.0 (" in robust
-    assert robust.endswith("n = 40: higher in this pair of networks.")
-    assert "farther, by a larger margin and by a flatter slope, in this pair of networks" in mechanism
 
 
 def mechanism(*runs):
     """The sentence on the mechanism from the surfaces of several training runs."""
     table = pd.concat([run.assign(seed=seed) for seed, run in enumerate(runs)])
-    found = conclusions.findings(
-        conclusions.attribution(outcomes(12), ("pgd", "linf", "logits")),
-        summary.surface_ratios(table),
-        {"ham10000": "HAM10000 phantoms"},
-    )
-    return found.set_index("topic").loc["mechanism", "sentence"]
+    return conclusions.mechanism(summary.surface_ratios(table), {"ham10000": "HAM10000 phantoms"})
 
 
 def test_a_mechanism_is_named_only_where_every_run_shows_it():

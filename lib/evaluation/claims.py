@@ -184,7 +184,7 @@ def of_pairs(pairs, frames: dict[str, pd.DataFrame], inactive: Mapping[str, Inac
 
 def first_pair(claims: pd.DataFrame) -> pd.DataFrame:
     """Of the ledgers of several pairs, that of the paper's own comparison, which comes first."""
-    pairs = claims.reindex(columns=["variant", "against"]).fillna("-")
+    pairs = claims.reindex(columns=["variant", "against"]).astype(object).fillna("-")
     return claims[(pairs == pairs.iloc[0]).all(axis=1)]
 
 
@@ -336,7 +336,7 @@ def estimate(value: float, low: float, high: float, unit: str) -> str:
 
 def printed(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims for people, as text: each with the paper's number, ours with its 95 % interval, n and the verdict."""
-    pairs = claims.reindex(columns=["variant", "against"]).fillna("-")
+    pairs = claims.reindex(columns=["variant", "against"]).astype(object).fillna("-")
     pair = pairs["variant"] + " with " + pairs["against"]
     return pd.DataFrame(
         {

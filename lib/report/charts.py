@@ -243,34 +243,3 @@ def _ratio_axis(ax):
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-
-
-def attribution(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Attention minus each other variant in points of robust accuracy, with paired 95 % intervals, a group
-    per data set. Of several training runs a dot each; of one an open marker, as its interval is over images alone.
-    """
-    same = table["n"].min() == table["n"].max()
-    runs = table["seeds"].map(lambda n: "1 run" if n == 1 else f"{n} runs")
-    if not same:
-        runs += ", n = " + table["n"].astype(str)
-    names = [
-        f"{titles[dataset]}, against {other} ({said})"
-        for dataset, other, said in zip(table["dataset"], table["against"], runs, strict=True)
-    ]
-    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 0.7 + 0.25 * len(table)))
-    ax.axvline(0, color="0.3", linewidth=0.8)
-    for y, (_, row) in enumerate(table.iterrows()):
-        one = {"markerfacecolor": "white", "elinewidth": 0.8} if row["seeds"] == 1 else {}
-        _points(ax, [row["difference"]], [y], [row["ci_low"]], [row["ci_high"]], row["against"], **one)
-        if not one:
-            changes = [float(change) for change in row["by_run"].split()]
-            ax.plot(changes, [y] * len(changes), "o", color="0.2", markersize=2, alpha=0.8, zorder=3)
-    ax.set(
-        yticks=range(len(names)),
-        yticklabels=names,
-        ylim=(len(names) - 0.5, -0.5),
-        xlabel="attention minus the other\n(points of robust accuracy"
-        + (f"; n = {table['n'].max()} images)" if same else ")"),
-    )
-    ax.grid(axis="y", visible=False)
-    return figure

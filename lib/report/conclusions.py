@@ -1,4 +1,4 @@
-"""What the measures of 05_why add up to: attribution of the difference, and sentences that the numbers carry.
+"""What the measures of 05_why add up to: the mechanism, and what the sources suggest held against it.
 
 A sentence says that something changed only where the 95 % interval of the paired comparison excludes no
 change, and "no difference seen" otherwise.
@@ -7,129 +7,37 @@ change, and "no difference seen" otherwise.
 import pandas as pd
 
 from lib.evaluation.claims import PAIR
-from lib.evaluation.comparison import under
-from lib.evaluation.statistics import holm, paired_difference
 from lib.report import summary
-from lib.report.sentences import say
-from lib.report.summary import MEASURES, paired, typical
+from lib.report.summary import MEASURES
 
 NOTHING = "no difference"
-COLUMNS = ["dataset", "against", "isolates", "epsilons", "n", "seeds", "attention", "other", "difference", "ci_low"]
-COLUMNS += ["ci_high", "p_value", "by_run"]
 SAME_MAP = 0.5  # rank correlation above which two maps count as much the same
 
-ISOLATES = {
-    "baseline": "the whole attentive head",
-    "pooling": "attention, against the features themselves in its place",
-    "uniform": "attention itself, against the reference's map held constant",
-    "frozen": "attention, against the same block with gamma held at 0",
-    "attention-no-dropout": "the dropout",
-    "attention-reference": "the formula, against the reference code's arithmetic",
-    "attention": "the reference code's arithmetic, against the formula with gamma as it was learnt",
-    "attention-gamma1": "the reference code's arithmetic, against the formula with gamma 1",
-    "attention-gamma3": "the reference code's arithmetic, against the formula with gamma 3",
-    "adversarial": "attention, against adversarial training in its place",
-}
-"""What the difference between attention and each other variant is due to."""
 
+def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> str:
+    """Whether the distance to the nearest mistake (margin / slope) differs from the baseline's, and which of the two
+    changed it, in one sentence.
 
-def attribution(
-    outcomes: pd.DataFrame,
-    headline: tuple[str, str, str],
-    inactive=None,
-    label: str = "",
-    attentive: str = "attention",
-) -> pd.DataFrame:
-    """What the difference is due to: attention (`attentive`) minus every other variant under the headline attack.
-
-    Robust accuracy is averaged over the typical budgets (those at which the baseline keeps 10 %). One row per
-    data set and other variant: dataset, against, isolates, epsilons, n, seeds, attention, other, difference,
-    ci_low, ci_high (points, paired 95 % interval over images, and seeds where both variants have several),
-    p_value (McNemar's, by the share of budgets survived; NaN with several training runs), by_run (the difference in
-    each training run, points), p_holm (by Holm over all rows) and `conclusion`, by the rule of `concluded`.
+    `ratios`: as from `summary.surface_ratios`; `titles`: data sets as they are to be named; `inactive`: those on which
+    the attention branch is off. Each training run is measured by itself: with several, all are given, and a change is
+    said only where it is seen in every run.
     """
-    here = under(outcomes, *headline)
-    rows = []
-    for dataset, part in here.groupby("dataset", sort=False):
-        epsilons = typical(part[part["variant"] == "baseline"])
-        part = part[part["epsilon"].isin(epsilons)]
-        for variant in dict.fromkeys(part["variant"]):
-            if variant == attentive:
-                continue
-            other, attention = paired(part, variant, attentive)
-            change = paired_difference(other, attention)
-            isolates = ISOLATES.get(variant, "soft attention, against another kind of attention")
-            by_run = " ".join(f"{d:+.1f}" for d in 100 * (attention - other).mean(axis=1))
-            points = [100 * share for share in change[:3]]
-            rows.append((dataset, variant, isolates, " ".join(f"{e:g}" for e in epsilons), change.images, change.seeds,
-                         attention.mean(), other.mean(), *points, change.p_value, by_run))  # fmt: skip
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table["p_holm"] = holm(table["p_value"])
-    table["conclusion"] = [concluded(row, (inactive or {}).get(row["dataset"]), label) for _, row in table.iterrows()]
-    return table
-
-
-def single_runs(row) -> str:
-    """The differences in the training runs of a row of `attribution`, as text."""
-    return row["by_run"].replace(" ", ", ")
-
-
-def concluded(row, off: str | None = None, label: str = "") -> str:
-    """The sentence of one row of `attribution`: its rule.
-
-    "raises" or "lowers" where the 95 % interval lies above or below 0, "no difference seen" where it holds 0.
-    With one training run, "higher" or "lower in this pair of networks": two runs of one network may differ as
-    much. "Not to be attributed to attention" where its branch is off (gamma <= 0), whatever the numbers.
-    """
-    several = row["seeds"] > 1
-    return say("concluded", row=row, label=label, runs=single_runs(row), several=several, off=off)
-
-
-def findings(attributed: pd.DataFrame, ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> pd.DataFrame:
-    """Two sentences on what attention changes against the baseline: columns topic and sentence.
-
-    Robustness (from `attribution`) and its mechanism (`surface_ratios`: does the distance margin / slope change, and
-    which of the two changed it). `titles`: data sets as they are to be named. The mechanism is measured in each run by
-    itself: with several, all are given, and a change is said only where it is seen in every run.
-    `inactive`: data sets on which the attention branch is off.
-    """
-
-    def numbers(rows, value="ratio", digits=2):
-        return ", ".join(
-            f"{row[value]:.{digits}f} ({row['ci_low']:.{digits}f} to {row['ci_high']:.{digits}f})"
-            for _, row in rows.iterrows()
-        )
-
-    robust, mechanism = [], []
+    said = []
     for dataset, title in titles.items():
-        title += " (attention branch off)" if dataset in (inactive or {}) else ""
-        rows = attributed[(attributed["dataset"] == dataset) & (attributed["against"] == "baseline")]
-        if len(rows):
-            row = rows.iloc[0]
-            sign = "+" if row["difference"] > 0 else ""
-            one = "" if row["seeds"] > 1 else f" {PAIR}"
-            verdict = summary.direction(row, 0, f"higher{one}", f"lower{one}")
-            runs = f", training runs {single_runs(row)}" if row["seeds"] > 1 else ""
-            robust.append(f"{title} {sign}{numbers(rows, 'difference', 1)} points, n = {row['n']}{runs}: {verdict}")
+        title += " (attention inactive)" if dataset in (inactive or {}) else ""
         here = ratios[(ratios["dataset"] == dataset) & (ratios["against"] == "baseline")]
-        if len(here):
-            distance, margin, slope = (
-                here[here["measure"] == MEASURES[name][0]] for name in ("distance", "margin", "slope")
-            )
-            mechanism.append(
-                f"{title} {numbers(distance)}, n = {', '.join(map(str, distance['n']))}: "
-                f"{_of_one(_mechanism(distance, margin, slope), distance)}"
-                if distance["n"].all()
-                else f"{title} not measured, no image here is classified correctly by both"
-            )
-    sentences = {
-        "robustness": "Robust accuracy of attention minus baseline, averaged over the typical budgets: "
-        + ("; ".join(robust) or "not measured, the baseline keeps 10 % at no budget"),
-        "mechanism": "Attention over baseline in the estimated distance to the decision boundary (margin / slope, "
-        "each by itself in `why_ratios`), image by image: " + "; ".join(mechanism),
-    }
-    return pd.DataFrame(
-        [(topic, f"{sentence}.") for topic, sentence in sentences.items()], columns=["topic", "sentence"]
+        if here.empty:
+            continue
+        parts = [here[here["measure"] == MEASURES[name][0]] for name in ("distance", "margin", "slope")]
+        if not parts[0]["n"].all():
+            said.append(f"{title} not measured, no image here is classified correctly by both")
+            continue
+        numbers = ", ".join(f"{r.ratio:.2f} ({r.ci_low:.2f} to {r.ci_high:.2f})" for r in parts[0].itertuples())
+        n = ", ".join(map(str, parts[0]["n"]))
+        said.append(f"{title} {numbers}, n = {n}: {_of_one(_mechanism(*parts), parts[0])}")
+    return (
+        "Attention over baseline in the estimated distance to the decision boundary (margin / slope, each by itself in "
+        f"`why_ratios`), image by image: {'; '.join(said)}."
     )
 
 
@@ -167,32 +75,17 @@ def everything(
     surfaces: pd.DataFrame,
     frequencies: pd.DataFrame,
     soundness: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    *,
-    headline: tuple[str, str, str],
-    inactive=None,
-    label: str = "",
-    titles: dict[str, str],
     attentive: str = "attention",
 ) -> dict[str, pd.DataFrame]:
-    """All tables of 05_why over several data sets and seeds, by file name.
-
-    The first four are the tables of `lib.explain.measured`, `outcomes` those of `lib.evaluation`; the others go
-    to `attribution` and `findings`.
-    """
-    attributed = attribution(outcomes, headline, inactive, label, attentive)
-    ratios = summary.surface_ratios(surfaces, attentive)
-    found = {
-        "density": summary.density(where),
-        "maps": summary.maps(where),
-        "surface": summary.surface(surfaces),
-        "ratios": ratios,
-        "frequency": summary.frequency(frequencies),
-        "sanity": summary.sanity(soundness),
-        "attribution": attributed,
-        "findings": findings(attributed, ratios, titles, inactive),
+    """All tables of 05_why over several data sets and seeds, by file name, from those of `lib.explain.measured`."""
+    return {
+        "why_density": summary.density(where),
+        "why_maps": summary.maps(where),
+        "why_surface": summary.surface(surfaces),
+        "why_ratios": summary.surface_ratios(surfaces, attentive),
+        "why_frequency": summary.frequency(frequencies),
+        "why_sanity": summary.sanity(soundness),
     }
-    return {f"why_{name}": table for name, table in found.items()}
 
 
 def suggestions(

@@ -3,12 +3,13 @@
 Every sentence is made from the numbers that it states; none knows how a run should come out.
 """
 
+import re
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, first_pair, inactive_attention, stem
+from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, inactive_attention
 from lib.evaluation.planned import HIGHER, LOWER, OPEN, SAME
 from lib.profile import Model, Training
 from lib.report.curves import ATTACK_TITLES
@@ -50,7 +51,7 @@ WORDS = _words()
 
 def say(name: str, **values) -> str:
     """The sentence of this name with these values, on one line."""
-    return " ".join(getattr(WORDS, name)(**values).split()).replace(" ;", ";").replace(" .", ".")
+    return re.sub(r" (?=[,;.])", "", " ".join(getattr(WORDS, name)(**values).split()))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -141,28 +142,6 @@ def failed(checks: pd.DataFrame, label: str) -> str:
     one = f"one image is a share of {1 / wrong['n'].max():.3g}"
     head += f" Robust accuracy under the examined attack may be too high by about the values below ({one}).\n"
     return "\n".join([head, *lines])
-
-
-def robustness(attributed: pd.DataFrame, attack: str, label: str) -> str:
-    """Answer to 03: the change of robust accuracy under the headline attack over the typical budgets, of one data set.
-
-    `attributed` as from `conclusions.attribution`: the number that C1 is about, here of one training run.
-    """
-    rows = attributed[attributed["against"] == "baseline"]
-    row = rows.iloc[0] if len(rows) else None
-    said = "" if row is None else difference(row["ci_low"], row["ci_high"])
-    return say("robustness", row=row, attack=ATTACK_TITLES.get(attack, attack), label=label, said=said)
-
-
-def in_short(ledger: pd.DataFrame, attack: str, titles: dict[str, str], label: str) -> str:
-    """Answer to 06: the headline difference on every data set, and each claim's verdicts counted."""
-    verdicts, ledger = [], first_pair(ledger)
-    for claim, rows in ledger.groupby("claim", sort=False):
-        counts = rows["verdict"].map(stem).value_counts(sort=False)
-        verdicts.append(f"{claim} " + ", ".join(f"{kind} ({n} of {len(rows)})" for kind, n in counts.items()))
-    rows = ledger[ledger["claim"] == "C1"].itertuples()
-    attack = ATTACK_TITLES.get(attack, attack)
-    return say("in_short", rows=list(rows), titles=titles, verdicts=verdicts, attack=attack, label=label)
 
 
 def rules() -> str:

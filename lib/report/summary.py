@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.comparison import TYPICAL
 from lib.evaluation.statistics import mean_interval, proportion
 
 RUN = ["dataset", "variant", "seed"]
@@ -118,26 +117,6 @@ def frequency(table: pd.DataFrame) -> pd.DataFrame:
         for key, group in table[table["source"] != "gradient"].groupby(keys, sort=False)
     ]
     return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high", "energy"])
-
-
-def typical(baseline):
-    """The budgets at which the baseline keeps the share that makes them typical."""
-    robust = baseline[baseline["epsilon"] > 0].groupby("epsilon")["correct"].mean()
-    return robust.index[robust >= TYPICAL].tolist()
-
-
-def paired(outcomes, first, second):
-    """Shares of budgets survived, float (seeds, images), of two variants on the seeds and images that both
-    have.
-    """
-    shares = [
-        outcomes[outcomes["variant"] == name]
-        .assign(correct=lambda t: t["correct"].astype(float))
-        .pivot_table(index="seed", columns="image_id", values="correct", aggfunc="mean")
-        for name in (first, second)
-    ]
-    seeds = shares[0].index.intersection(shares[1].index)
-    return tuple(share.loc[seeds, shares[0].columns].to_numpy() for share in shares)
 
 
 def sanity(table: pd.DataFrame) -> pd.DataFrame:
