@@ -68,6 +68,7 @@ def test_the_page_answers_first_and_says_phantom(page):
     assert places == sorted(places)
     assert "phantoms" in page[places[1] : places[2]]
     assert page.count('class="answer"') == 3  # a paragraph for each data set
+    assert page[: places[2]].count("<strong>") == 3  # each with its answer in bold
     assert "**" not in page[: places[2]]
     assert page.count("<img") == len(list((PUBLISHED / "quick").glob("*.png")))
 

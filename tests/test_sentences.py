@@ -74,18 +74,18 @@ def effects(runs, **more):
 
 
 def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_shows():
-    said = sentences.planned(effects(8), {"d": "D"}, "phantom data")
-    assert said.startswith("**Attention raises robust accuracy.** D (phantom data)")
+    said = sentences.planned(effects(8), {"d": "D"}, "original data")
+    assert said.startswith("**Attention raises robust accuracy.** D (original data): ")
     assert "over 8 training runs of each on 300 images: +2.0 percentage points (95 % CI +1.5 to +2.5)." in said
     assert "the paper's +16 % is excluded" in said
     assert (
-        "adversarial less baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), so effects of that size are" in said
+        "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), so effects of that size are" in said
     )
-    assert "are **not** seen" in sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "phantom data")
+    assert "are **not** seen" in sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
 
 
 def test_the_answer_of_one_run_decides_nothing_and_says_what_its_interval_is_of():
-    said = sentences.planned(effects(1), {"d": "D"}, "phantom data")
+    said = sentences.planned(effects(1), {"d": "D"}, "original data")
     assert said.startswith("**Not decided.**")
     assert said.count("(95 % CI over images alone -4.0 to +8.0)") == 2
     assert "One training run of each decides nothing" in said

@@ -172,7 +172,7 @@ def printed(effects: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "data set": effects["dataset"],
-            "comparison": effects["kind"] + ": " + effects["one"] + " less " + effects["other"],
+            "comparison": effects["kind"] + ": " + effects["one"] + " minus " + effects["other"],
             "runs": effects["runs"],
             "n": effects["n"],
             **said,

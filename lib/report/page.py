@@ -69,7 +69,7 @@ def write_report(profile: Profile) -> Path:
 
 def _answer(effects: pd.DataFrame, titles: dict[str, str], label: str) -> list[Markup]:
     """The answer by the planned comparisons, a paragraph for each data set."""
-    said = escape(sentences.planned(effects, titles, label))
+    said = str(escape(sentences.planned(effects, titles, label)))
     return [Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", part)) for part in said.split("\n\n")]
 
 
