@@ -83,6 +83,12 @@ def test_the_ledger_stands_in_front_with_its_label_and_its_rules(source):
     for label in labels:  # each before its own ledger
         assert "| C1: " in front[front.index(label) :]
     assert min(front.index(label) for label in labels) < front.index("| C1: ")
+    answered = [folder for folder in site.results() if (folder / "tables" / "effects.csv").is_file()]
+    for folder in answered:  # the answer and its figure before the ledger
+        part = front[front.index(f": {folder.name}") :]
+        places = [part.index(said) for said in ("**", f"{folder.name}/planned.png", "<details>", "| C1: ")]
+        assert places == sorted(places)
+    assert answered
     for claim in ("C1", "C2", "C3", "C4", "C5", "C6", "S1", "S2"):
         assert f"| {claim}: " in front
         assert f"- **{claim}**: " in front

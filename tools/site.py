@@ -1,4 +1,4 @@
-"""The study as web pages: the claims in front, then figures, tables and the rendered notebooks."""
+"""The study as web pages: what was found in front, then figures, tables and the rendered notebooks."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ import pandas as pd
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.data import DATASETS
 from lib.evaluation.claims import printed
-from lib.report import index
+from lib.report import index, sentences
 from lib.report.tables import markdown
 from tools import links
 
@@ -79,28 +79,26 @@ def assemble(source: Path) -> None:
 
 
 def claims() -> str:
-    """The claims ledger of every run as Markdown, with the rules of the verdicts and the main figure."""
+    """What every run found, as Markdown: the answer and its figures, and folded away the ledger with its rules."""
     parts = []
     for folder in results():
-        table = pd.read_csv(folder / "tables" / "claims.csv")
-        place = folder.relative_to(ROOT).as_posix()
-        stamp = artifacts.read_provenance(folder / "robust_accuracy").get("label", label(folder))
-        rules = table.drop_duplicates("claim")
-        verdicts = table["verdict"].str.split("[:(]").str[0].str.strip().value_counts()
-        counted = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+        table, said, drawn = pd.read_csv(folder / "tables" / "claims.csv"), label(folder), index.figures(folder)
+        place, effects = folder.relative_to(ROOT).as_posix(), folder / "tables" / "effects.csv"
+        stamp = artifacts.read_provenance(folder / "robust_accuracy").get("label", said)
+        parts += [f"## {said.capitalize()}: {folder.name}", f"*{stamp}*"]
+        if effects.is_file():
+            titles = {name: info.named(phantom="phantom" in said) for name, info in DATASETS.items()}
+            parts.append(sentences.planned(pd.read_csv(effects), titles, said))
+        for name in [name for name in ("planned", "up_to", "robust_accuracy") if name in drawn]:
+            about = index.FIGURES[name]
+            parts += [f"![{about.shows}]({place}/{name}.png)", f"*{about.title}. {about.shows} ({said})*"]
         parts += [
-            f"## The claims: {label(folder)}, {folder.name}",
-            f"*{stamp}.* Of {len(table)} verdicts: {counted}. Intervals are 95 %; "
-            "a verdict is given by its rule, below.",
+            "<details><summary>The claims, their verdicts, and the rule of each</summary>\n",
             markdown(printed(table)),
-            "<details><summary>The rules of the verdicts</summary>\n",
-            "\n".join(f"- **{row['claim']}**: {row['rule']}" for _, row in rules.iterrows()),
+            "\n".join(f"- **{row['claim']}**: {row['rule']}" for _, row in table.drop_duplicates("claim").iterrows()),
             "</details>",
+            f"[All figures and tables of this run]({place}/index.md)",
         ]
-        if "robust_accuracy" in index.figures(folder):
-            shows = index.FIGURES["robust_accuracy"].shows
-            parts += [f"![{shows}]({place}/robust_accuracy.png)", f"*{shows} ({label(folder)})*"]
-        parts.append(f"[All figures and tables of this run]({place}/index.md)")
     return "\n\n".join(parts)
 
 
