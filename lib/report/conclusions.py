@@ -37,7 +37,7 @@ def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> st
         said.append(f"{title} {numbers}, n = {n}: {_of_one(_mechanism(*parts), parts[0])}")
     return (
         "Attention over baseline in the estimated distance to the decision boundary (margin / slope, each by itself in "
-        f"`why_ratios`), image by image: {'; '.join(said)}."
+        f"`why_ratios`), image by image: {'; '.join(said) or 'not measured'}."
     )
 
 
