@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.evaluation import planned
+from lib.evaluation.claims import Inactive
 from lib.evaluation.statistics import MeanInterval, paired_difference
 from lib.profile import Model, Training
 from lib.report import sentences
@@ -91,6 +92,14 @@ def test_the_answer_of_one_run_decides_nothing_and_says_what_its_interval_is_of(
     assert "One training run of each decides nothing" in said
     assert "seen" not in said
     assert "excluded" not in said
+
+
+@pytest.mark.parametrize(("off", "words"), [(2, "Attention raises robust accuracy."), (8, "Not testable.")])
+def test_an_answer_says_where_attention_is_inactive_and_claims_nothing_where_it_always_is(off, words):
+    said = sentences.planned(effects(8), {"d": "D"}, "original data", {"d": Inactive(off, 8)})
+    assert said.startswith(f"**{words}** D")
+    assert f"inactive (gamma <= 0) in {off} of 8 runs" in said
+    assert "inactive" not in sentences.planned(effects(8), {"d": "D"}, "original data", {"e": Inactive(8, 8)})
 
 
 def test_failed_checks_are_listed_with_their_value_and_n():

@@ -288,6 +288,7 @@ def mechanism(*runs):
 def test_a_mechanism_is_named_only_where_every_run_shows_it():
     swapped = surfaces().assign(variant=lambda t: t["variant"].map({"baseline": "attention", "attention": "baseline"}))
     assert mechanism(surfaces(), surfaces()).endswith("farther, by a larger margin and by a flatter slope.")
+    assert "farther, by a larger margin and by a flatter slope, in this pair of networks" in mechanism(surfaces())
     assert "4.00 (4.00 to 4.00), 0.25 (0.25 to 0.25), n = 30, 30" in mechanism(surfaces(), swapped)
     assert mechanism(surfaces(), swapped).endswith(
         "training runs contradict each other, farther in 1 and nearer in 1 of 2 training runs."

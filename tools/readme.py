@@ -7,7 +7,6 @@ import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
-from lib.data import dataset_info
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
 from lib.profile import Profile, load_profile
 from lib.report import sentences
@@ -27,11 +26,10 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     }
     effects, claims = tables["effects"], first_pair(tables["claims"])
     [primary] = effects[effects["kind"] == "primary"].itertuples()
-    title, label = dataset_info(DATASET).short, settings.label
     shares = tables["dose"].query("variant == @primary.one")["part"]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     values = {
-        "planned": sentences.planned(effects, {DATASET: title}, label),
+        "planned": sentences.answer(tables, settings),
         "primary": primary,
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,

@@ -13,8 +13,10 @@ import pandas as pd
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.data import DATASETS
 from lib.evaluation.claims import printed
+from lib.profile import load_profile
 from lib.report import index, sentences
-from lib.report.tables import markdown
+from lib.report.page import LEAD
+from lib.report.tables import markdown, written
 from tools import links
 
 PAGES = ROOT / "site"
@@ -82,14 +84,13 @@ def claims() -> str:
     """What every run found, as Markdown: the answer and its figures, and folded away the ledger with its rules."""
     parts = []
     for folder in results():
-        table, said, drawn = pd.read_csv(folder / "tables" / "claims.csv"), label(folder), index.figures(folder)
-        place, effects = folder.relative_to(ROOT).as_posix(), folder / "tables" / "effects.csv"
+        tables, said, drawn = written(folder / "tables"), label(folder), index.figures(folder)
+        table, place = tables["claims"], folder.relative_to(ROOT).as_posix()
         stamp = artifacts.read_provenance(folder / "robust_accuracy").get("label", said)
         parts += [f"## {said.capitalize()}: {folder.name}", f"*{stamp}*"]
-        if effects.is_file():
-            titles = {name: info.named(phantom="phantom" in said) for name, info in DATASETS.items()}
-            parts.append(sentences.planned(pd.read_csv(effects), titles, said))
-        for name in [name for name in ("planned", "up_to", "robust_accuracy") if name in drawn]:
+        if "effects" in tables:
+            parts.append(sentences.answer(tables, load_profile(folder.name)))
+        for name in (name for name in (*LEAD, "robust_accuracy") if name in drawn):
             about = index.FIGURES[name]
             parts += [f"![{about.shows}]({place}/{name}.png)", f"*{about.title}. {about.shows} ({said})*"]
         parts += [

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, artifacts
-from lib.data import DATASETS
 from lib.evaluation.claims import UNDECIDED, estimate, stem
 from lib.profile import Profile
+from lib.report.sentences import titles_of
 from lib.report.tables import markdown
 
 KEYS = ["claim", "dataset", "variant", "against"]
@@ -89,7 +89,7 @@ def write_compared(profile: Profile) -> list[str]:
     table = compare_claims(*(pd.read_csv(folder / "claims.csv") for folder in folders))
     records = tuple(artifacts.read_provenance(folder / "claims") for folder in folders)
     lines = summary(table, records)
-    titles = {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
+    titles = titles_of(profile)
     shown = pd.DataFrame(
         {
             "claim": table["claim"],

@@ -32,13 +32,17 @@ def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> st
         if not parts[0]["n"].all():
             said.append(f"{title} not measured, no image here is classified correctly by both")
             continue
-        numbers = ", ".join(f"{r.ratio:.2f} ({r.ci_low:.2f} to {r.ci_high:.2f})" for r in parts[0].itertuples())
+        numbers = ", ".join(_said(row, "ratio") for _, row in parts[0].iterrows())
         n = ", ".join(map(str, parts[0]["n"]))
         said.append(f"{title} {numbers}, n = {n}: {_of_one(_mechanism(*parts), parts[0])}")
     return (
         "Attention over baseline in the estimated distance to the decision boundary (margin / slope, each by itself in "
         f"`why_ratios`), image by image: {'; '.join(said) or 'not measured'}."
     )
+
+
+def _said(row, value="mean"):
+    return f"{row[value]:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
 
 
 def _of_one(verdict, rows):
@@ -101,16 +105,13 @@ def suggestions(
         table = tables.get(f"why_{name}", pd.DataFrame(columns=list(wanted)))
         return table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
 
-    def said(row, value="mean"):
-        return f"{row[value]:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
-
     def beside(name, value, less, more, **wanted):
         pair = [rows(name, variant=variant, **wanted) for variant in (attentive, "baseline")]
         if any(part.empty or part[value].isna().any() for part in pair):
             return "not measured", "-"
         one, other = (part.iloc[0] for part in pair)
         verdict = more if one["ci_low"] > other["ci_high"] else less if one["ci_high"] < other["ci_low"] else NOTHING
-        return f"attention {said(one, value)}, baseline {said(other, value)}", verdict
+        return f"attention {_said(one, value)}, baseline {_said(other, value)}", verdict
 
     energy = rows("density", variant="baseline", region="lesion", attack="gradient")
     slope = rows("ratios", against="baseline", measure=MEASURES["slope"][0])
@@ -121,7 +122,7 @@ def suggestions(
         (
             "attacks change what lies outside the lesion (Ma, Niu et al. 2021)",
             *(
-                (f"gradient energy in the lesion, over an even spread: {said(energy.iloc[0])}",
+                (f"gradient energy in the lesion, over an even spread: {_said(energy.iloc[0])}",
                  summary.direction(energy.iloc[0], 1, "no: inside", "yes: outside"))
                 if len(energy)
                 else ("not measured: no masks", "-")
@@ -134,7 +135,7 @@ def suggestions(
         (
             "robust networks have smoother loss surfaces (Mok et al. 2021)",
             *(
-                (f"slope of the margin, attention over baseline: {said(slope.iloc[0], 'ratio')}",
+                (f"slope of the margin, attention over baseline: {_said(slope.iloc[0], 'ratio')}",
                  summary.direction(slope.iloc[0], 1, "steeper", "flatter"))
                 if len(slope) and slope["n"].iloc[0]
                 else ("not measured: no image is right in both", "-")
@@ -153,7 +154,7 @@ def suggestions(
         (
             "maps show the image, not the model (Adebayo et al. 2018)",
             "rank correlation after randomising all weights: "
-            + ", ".join(f"{row['variant']} {said(row)}" for _, row in maps.iterrows()),
+            + ", ".join(f"{row['variant']} {_said(row)}" for _, row in maps.iterrows()),
             f"yes, for {', '.join(unsound['variant'])}" if len(unsound) else "no: maps change with the weights",
         ),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """One HTML file that answers the question with a run's numbers, and holds its claims, figures and tables."""
 
 import base64
+import html
 import io
 import re
 import sys
@@ -10,11 +11,9 @@ import jinja2
 import numpy as np
 import pandas as pd
 import yaml
-from markupsafe import Markup, escape
 from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
-from lib.data import DATASETS
 from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate
 from lib.profile import Profile, load_profile
 from lib.report import sentences
@@ -33,23 +32,19 @@ def write_report(profile: Profile) -> Path:
     """Write `figures/<profile>/report.html`, with everything embedded, its index and the timings table; return the
     report's path."""
     out = ROOT / "figures" / profile.profile
-    spent = timings(ROOT / "data" / "runs" / profile.profile)
-    write_table(
-        spent,
-        out / "tables" / "timings",
-        f"Seconds per stage ({profile.label})",
-        {"profile": profile.profile},
-    )
+    spent, about = timings(ROOT / "data" / "runs" / profile.profile), {"profile": profile.profile}
+    write_table(spent, out / "tables" / "timings", f"Seconds per stage ({profile.label})", about)
     tables = written(out / "tables")
     if missing := {"claims", "effects"}.difference(tables):
         raise StudyError(f"{out / 'tables'} has no {min(missing)}.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
-    titles = {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
+    titles = sentences.titles_of(profile)
+    answer = html.escape(sentences.answer(tables, profile))
     claims = tables["claims"].replace({"dataset": titles})
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
-        answer=_answer(tables["effects"], titles, profile.label),
+        answer=re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", answer).split("\n\n"),  # a paragraph for each data set
         attack=attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
         claims=[_row(row) for _, row in claims.iterrows()],
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
@@ -65,12 +60,6 @@ def write_report(profile: Profile) -> Path:
     artifacts.write_text(out / "report.html", page)
     write_index(out)
     return out / "report.html"
-
-
-def _answer(effects: pd.DataFrame, titles: dict[str, str], label: str) -> list[Markup]:
-    """The answer by the planned comparisons, a paragraph for each data set."""
-    said = str(escape(sentences.planned(effects, titles, label)))
-    return [Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", part)) for part in said.split("\n\n")]
 
 
 def _number(row) -> str:
@@ -125,13 +114,8 @@ def _embedded(out: Path, name: str) -> dict:
     picture = with_palette(picture, min(picture.width, WIDEST))
     picture.save(held, "PNG", optimize=True)
     image = base64.b64encode(held.getvalue()).decode()
-    return {
-        "name": name,
-        "about": FIGURES[name],
-        "image": image,
-        "width": picture.width,
-        "height": picture.height,
-    }
+    width, height = picture.size
+    return {"name": name, "about": FIGURES[name], "image": image, "width": width, "height": height}
 
 
 def _html(name: str, table: pd.DataFrame) -> str:

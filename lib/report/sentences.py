@@ -9,9 +9,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from lib.data import DATASETS
 from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, inactive_attention
 from lib.evaluation.planned import HIGHER, LOWER, OPEN, SAME
-from lib.profile import Model, Training
+from lib.profile import Model, Profile, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.tables import rounded
 
@@ -150,17 +151,31 @@ def rules() -> str:
     return f"<details><summary>The rule of each verdict</summary>\n\n{said}\n\n</details>"
 
 
-def planned(effects: pd.DataFrame, titles: dict[str, str], label: str) -> str:
+def titles_of(profile: Profile) -> dict[str, str]:
+    """What every data set is called in this profile's figures and sentences."""
+    return {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
+
+
+def answer(tables: dict[str, pd.DataFrame], profile: Profile) -> str:
+    """The answer of a whole run, as Markdown, from the tables that it wrote, by name; see `planned`."""
+    off = inactive_attention(tables["clean_accuracy"]) if profile.gated else {}
+    return planned(tables["effects"], titles_of(profile), profile.label, off)
+
+
+def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=None) -> str:
     """The answer by the planned comparisons, as Markdown, a paragraph for each data set.
 
-    `effects`: as from `lib.evaluation.planned.effects`, whose primary comparison is the answer.
+    `effects`: as from `lib.evaluation.planned.effects`, whose primary comparison is the answer. `inactive`: data sets
+    on which the attention branch is off, and in how many runs (`lib.evaluation.claims.inactive_attention`): where it
+    is off in all, nothing is answered about attention.
     """
     said = []
     for dataset, rows in effects.groupby("dataset", sort=False):
         [primary] = rows[rows["kind"] == "primary"].itertuples()
         control = next(rows[rows["kind"] == "control"].itertuples(), None)
-        words = ANSWERS.get(primary.conclusion, primary.conclusion.capitalize() + ".")
-        about = {"row": primary, "control": control, "words": words, "paper": PAPER_GAIN}
+        off = (inactive or {}).get(dataset)
+        words = "Not testable." if off and off.all else ANSWERS[primary.conclusion]
+        about = {"row": primary, "control": control, "words": words, "off": off, "paper": PAPER_GAIN}
         said.append(say("planned", **about, title=titles[dataset], label=label))
     return "\n\n".join(said)
 
