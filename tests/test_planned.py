@@ -134,6 +134,20 @@ def test_what_an_interval_says(low, high, said):
     assert planning.conclusion(low, high, 2) == said
 
 
+@pytest.mark.parametrize(("p_holm", "said"), [(0.049, "higher"), (0.05, "not decided"), (np.nan, "higher")])
+def test_a_secondary_comparison_differs_only_if_it_does_after_the_adjustment(p_holm, said):
+    assert planning.conclusion(0.1, 5, 2, p_holm) == said
+    assert planning.conclusion(-1, 1, 2, p_holm) == "no effect that would matter"
+
+
+def test_the_adjusted_p_value_decides_on_secondary_comparisons_alone(monkeypatch):
+    pair = ["adversarial", "baseline"]
+    monkeypatch.setattr(planning, "holm", lambda p_values: 0 * p_values + 0.06)
+    worst = planning.worst_case(outcomes())
+    found = planning.effects(worst, clean(worst), Planned(primary=pair, secondary=[pair]), BUDGETS)
+    assert list(found["conclusion"]) == [planning.HIGHER, planning.OPEN]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
 def test_largest_gains_by_hand(rng):

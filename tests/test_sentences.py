@@ -85,6 +85,14 @@ def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_show
     assert "are **not** seen" in sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
 
 
+def test_secondary_comparisons_are_told_with_their_adjusted_p_value():
+    row = effects(8).iloc[[0]].assign(kind="secondary", one="attention-gamma1", p_holm=0.056, conclusion=planned.OPEN)
+    both = pd.concat([effects(8), row])
+    said = sentences.planned(both, {"d": "D"}, "original data")
+    assert "(Holm): attention-gamma1 minus uniform +2.0 (+1.5 to +2.5) points, 8 runs, p = 0.056, not decided." in said
+    assert "Holm" not in sentences.planned(both.assign(p_holm=np.nan), {"d": "D"}, "original data")
+
+
 def test_the_answer_of_one_run_decides_nothing_and_says_what_its_interval_is_of():
     said = sentences.planned(effects(1), {"d": "D"}, "original data")
     assert said.startswith("**Not decided.**")

@@ -143,11 +143,11 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
         for name in ("balanced", "both_right", "clean", "clean_balanced"):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
         about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
-        row["conclusion"] = conclusion(row["ci_low"], row["ci_high"], planned.margin)
         rows.append(about | {"n": both.images, "runs": len(found)} | row)
     table = pd.DataFrame(rows)
     adjusted = table["p_value"].where(table["kind"] == "secondary").groupby(table["dataset"]).transform(holm)
     table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
+    table["conclusion"] = [conclusion(r.ci_low, r.ci_high, planned.margin, r.p_holm) for r in table.itertuples()]
     return table
 
 
@@ -183,9 +183,9 @@ def printed(effects: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def conclusion(low: float, high: float, margin: float) -> str:
-    """What an interval of a difference says, by the rules of docs/protocol.md."""
-    said = [word for word, holds in ((HIGHER, low > 0), (LOWER, high < 0)) if holds]
+def conclusion(low: float, high: float, margin: float, p_holm: float = np.nan) -> str:
+    """What an interval of a difference says, by the rules of docs/protocol.md; of a secondary one, its p-value too."""
+    said = [word for word, holds in ((HIGHER, low > 0), (LOWER, high < 0)) if holds and not p_holm >= 0.05]
     return ", ".join(said + [SAME] * (-margin < low and high < margin)) or OPEN
 
 

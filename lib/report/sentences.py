@@ -176,7 +176,8 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
         off = (inactive or {}).get(dataset)
         words = "Not testable." if off and off.all else ANSWERS[primary.conclusion]
         about = {"row": primary, "control": control, "words": words, "off": off, "paper": PAPER_GAIN}
-        said.append(say("planned", **about, title=titles[dataset], label=label))
+        others = [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]  # not of one run
+        said.append(say("planned", **about, others=others, title=titles[dataset], label=label))
     return "\n\n".join(said)
 
 
