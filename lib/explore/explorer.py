@@ -288,13 +288,14 @@ def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> 
     Returns it and a sentence that says which it is; empty if it is the one that was asked for.
     """
     study = Study(profile, dataset, seed, data)
-    if _trained(study) or (_published(study, data) and _trained(study)):
+    why = "" if _trained(study) else _published(study, data)
+    if _trained(study):
         return study, ""
     tiny = Study(TINY_PROFILE, study.info.stands_for or dataset)  # there are phantoms of the originals alone
     return tiny, (
-        f"There are no trained models of profile {study.profile.profile} for {study.info.short} here, so a tiny pair "
-        f"of profile {TINY_PROFILE} stands in, trained now if need be ({tiny.profile.label}, about a minute). It shows "
-        f"how things work, not how robust anything is. For the real ones: ./reproduce --profile {profile}"
+        f"{why}There are no trained models of profile {study.profile.profile} for {study.info.short} here, so a tiny "
+        f"pair of profile {TINY_PROFILE} stands in, trained now if need be ({tiny.profile.label}, about a minute). It "
+        f"shows how things work, not how robust anything is. For the real ones: ./reproduce --profile {profile}"
     )
 
 
@@ -307,16 +308,15 @@ def _trained(study: Study) -> bool:
     )
 
 
-def _published(study: Study, data) -> bool:
-    """Put the networks that are published of a study into its folder; whether there were any that belong there."""
+def _published(study: Study, data) -> str:
+    """Put the networks that are published of a study into its folder; why they do not belong there, if they do not."""
     name = f"{study.dataset}-seed{study.seed}"
     files = [results.PUBLISHED / study.profile.profile / f"{name}-{variant}.zip" for variant in study.variants]
     if not all(file.is_file() for file in files) or not (study.raw / study.dataset).is_dir():
-        return False
+        return ""
     try:
         for file in files:
             results.unpack(file, data)
     except StudyError as error:  # of other images, or of an earlier version of the code
-        print(error)
-        return False
-    return True
+        return f"{error} "
+    return ""
