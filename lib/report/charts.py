@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, narrow, whiskers
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, narrow, whiskers
 
 SOURCES = {
     ("gradient", "none"): "input gradient",
@@ -82,28 +82,12 @@ def density(table: pd.DataFrame, epsilon: float) -> Figure:
         ax.grid(axis="y", visible=False)
     axes[0, 0].set(yticks=range(len(SOURCES)), yticklabels=list(SOURCES.values()))
     axes[0, 0].invert_yaxis()
-    return _legend(figure, axes[0])
+    return legend(figure, axes[0])
 
 
 def _points(ax, x, y, low, high, variant, **options):
     ax.errorbar(x, y, xerr=whiskers(x, low, high), fmt=MARKERS[variant], color=COLOURS[variant], markersize=4,
                 capsize=2, **options)  # fmt: skip
-
-
-def _legend(figure, axes, columns=5):
-    """What the panels show, once, above them."""
-    found = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(
-        found.values(),
-        found.keys(),
-        frameon=False,
-        loc="outside upper left",
-        ncols=min(len(found), columns),
-    )
-    return figure
 
 
 def maps(table: pd.DataFrame) -> Figure:
@@ -137,7 +121,7 @@ def maps(table: pd.DataFrame) -> Figure:
         ax.set(ylim=(0, 1.02), title=MAP_MEASURES[measure].replace(": ", ":\n").replace(" the ", "\nthe ", 1),
                xlabel=r"$\epsilon$ (1/255)")  # fmt: skip
         ax.title.set_fontsize(7.5)
-    return _legend(figure, axes[0], columns=3)
+    return legend(figure, axes[0], columns=3)
 
 
 def distributions(table: pd.DataFrame) -> Figure:
@@ -159,7 +143,7 @@ def distributions(table: pd.DataFrame) -> Figure:
         ax.set_xlabel(title)
     axes[0].set_ylabel("share of the images")
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    return _legend(figure, axes)
+    return legend(figure, axes)
 
 
 def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
@@ -177,7 +161,7 @@ def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
         ax.set_xticks(range(len(part)), [f"{c:g}" for c in part["cutoff"]])
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].set_ylabel("accuracy")
-    return _legend(figure, axes)
+    return legend(figure, axes)
 
 
 def sanity(table: pd.DataFrame) -> Figure:
@@ -196,7 +180,7 @@ def sanity(table: pd.DataFrame) -> Figure:
     ax.set(xlim=(-0.5, len(steps) - 0.5), ylim=(-1.05, 1.05), xlabel="randomised down to")
     ax.set_xticks(range(len(steps)), [name.replace(" ", "\n", 1) for name in steps], fontsize=7)
     ax.set_ylabel("rank correlation\nwith the model's own map")
-    return _legend(figure, [ax], columns=3)
+    return legend(figure, [ax], columns=3)
 
 
 def _curve(ax, x, table, value, variant, **options):
@@ -229,7 +213,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         axes[0, 0].errorbar([], [], fmt=" ", label="one marker per training run")  # words alone
     names = [measure.replace(", ", ",\n") for measure in measures]
     axes[0, 0].set(yticks=range(len(measures)), yticklabels=names, ylim=(len(measures) - 0.5, -0.5))
-    return _legend(figure, axes[0], columns=3 if len(datasets) > 1 else 2)
+    return legend(figure, axes[0], columns=3 if len(datasets) > 1 else 2)
 
 
 def _ratio_axis(ax):

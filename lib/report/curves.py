@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from lib.attacks import AutoAttack
 from lib.profile import Attack
-from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, count, narrow, whiskers
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, count, legend, narrow, whiskers
 
 ATTACK_TITLES = {
     "fgsm": "FGSM",
@@ -25,6 +25,7 @@ ATTACK_TITLES = {
     "autoattack": "AutoAttack",
 }
 NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
+MOST_BANDS = 4  # variants whose bands can be told apart
 # For a value above the panel; a triangle would be a variant's marker.
 ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
 
@@ -52,7 +53,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
     """Robust accuracy against epsilon with 95 % bands, a panel per attack; several data sets, a row for each.
 
     `table` as from `lib.report.tables.over_seeds` or, to draw every training run, `robust_accuracy`. Of one data set
-    with more than four attacks, the panel of `large` is the largest.
+    with more than four attacks, the panel of `large` is the largest. Of many variants the baseline alone has its band.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     keys = ["attack", "norm", "through"]
@@ -62,12 +63,13 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
     if not grid:
         panels.sort(key=lambda panel: panel[1:] != (large, "linf", "logits"))
     figure, axes, first = _grid(panels, len(attacks)) if grid else _one_large(panels)
+    few = table["variant"].nunique() <= MOST_BANDS
     for place, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         here = table[(table[["dataset", *keys]] == list(panel)).all(axis="columns")]
         dataset, attack, norm, through = panel
         runs = ["variant", "seed"] if "seed" in here else ["variant"]
         for (variant, *_), run in here.groupby(runs, sort=False):
-            _curve(ax, run, variant)
+            _curve(ax, run, variant, band=few or variant == "baseline")
         if place < len(attacks):
             name = f"{ATTACK_TITLES.get(attack, attack)}, {NORM_TITLES[norm]}"
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
@@ -117,11 +119,8 @@ def relative_change(
         _equal_steps(ax, here["epsilon"])
         ax.set_title(f"{titles[dataset]}, {count(here)}", pad=13)
     axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
-    figure.supylabel("robust accuracy, attention - baseline\n(percentage points)", fontsize=8, ma="center")
-    # In the line of the title, above the relative changes.
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
-    return figure
+    figure.supylabel(f"robust accuracy,\n{attentive} - baseline\n(percentage points)", fontsize=8, ma="center")
+    return legend(figure, axes[0], 3, "right")  # in the line of the title, above the relative changes
 
 
 def training_curves(histories: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -194,8 +193,7 @@ def gamma_by_step(table: pd.DataFrame) -> Figure:
     ax.axhline(0, color="0.3", linewidth=0.8)
     ax.text(0.99, 0.02, "attention branch off", transform=ax.transAxes, ha="right", va="bottom", fontsize=7)
     ax.set_xlim(0, table["step"].max())
-    figure.legend(loc="outside upper left", ncols=1, frameon=False)
-    return figure
+    return legend(figure, [ax], 1)
 
 
 def _history(ax, runs, measure):
@@ -255,22 +253,21 @@ def _with_legend(figure, axes, inside=True):
     if inside and len(unique) < 3:  # beside the curves, in the corner that they leave free
         axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
                        borderpad=0.2, handlelength=1.6)  # fmt: skip
-    else:
-        columns = min(len(unique), int(figure.get_figwidth() / 1.2))
-        figure.legend(unique.values(), unique.keys(), frameon=False, loc="outside upper left", ncols=columns)
-    return figure
+        return figure
+    return legend(figure, axes[:1], int(figure.get_figwidth() / 1.2))
 
 
 def _corner(ax, words):
     ax.text(0.97, 0.95, words, transform=ax.transAxes, fontsize=7, ha="right", va="top")
 
 
-def _curve(ax, run, variant):
+def _curve(ax, run, variant, band=True):
     """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
     run = run.sort_values("epsilon")
     clean = run.loc[run["epsilon"] > 0, "epsilon"].min() / 3
     x = run["epsilon"].replace(0, clean)
-    ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
+    if band:
+        ax.fill_between(x, run["ci_low"], run["ci_high"], color=COLOURS[variant], alpha=0.16, linewidth=0)
     ax.plot(x, run["robust_accuracy"], DASHES[variant], marker=MARKERS[variant], color=COLOURS[variant],
             markersize=3.2, linewidth=1.3, label=variant, clip_on=False, zorder=3)  # fmt: skip
     _budget_axis(ax, run["epsilon"], clean)

@@ -254,6 +254,18 @@ def overlay(image, heat):
     return ((1 - 0.8 * large) * gray + 0.8 * large * colours).round().astype("uint8")
 
 
+def legend(figure: Figure, axes, columns: int = 5, side: str = "left", **options) -> Figure:
+    """Say above the panels, once, what their curves and markers are; `columns`: the most entries in a line."""
+    found = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    lines = max(1, -(-len(found) // columns))
+    place = {"loc": f"outside upper {side}", "ncols": -(-len(found) // lines) or 1, "frameon": False}
+    figure.legend(found.values(), found.keys(), **place, **options)
+    return figure
+
+
 def whiskers(estimate, low, high) -> np.ndarray:
     """Lengths (2, n) of error bars: 0 where an interval ends short of its estimate, as a bootstrap's may."""
     estimate, low, high = (np.asarray(values, float) for values in (estimate, low, high))
@@ -301,10 +313,4 @@ def map_shift(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     axes[0].invert_yaxis()
     if several:
         axes[0].errorbar([], [], fmt=" ", label="one marker per training run")  # words alone
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=min(len(kinds), 3),
-        frameon=False,
-    )
-    return figure
+    return legend(figure, axes[:1], 3)

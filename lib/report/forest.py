@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
-from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, whiskers
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
 KINDS = {"primary": "primary: ", "control": "positive control: "}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
@@ -119,9 +119,7 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set_title(titles[dataset])
     axes[0, 0].set_ylabel("robust accuracy less the baseline's,\npercentage points")
     figure.supxlabel("change of the logits when the branch is taken out, % of their size", fontsize=8)
-    handles = {name: handle for ax in axes[0] for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, frameon=False, ncols=5, loc="outside upper right")
-    return figure
+    return legend(figure, axes[0], side="right")
 
 
 def natural(accuracies: pd.DataFrame, title: str) -> Figure:
@@ -151,10 +149,7 @@ def natural(accuracies: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("severity")
     for line in axes:
         line[0].set_ylabel("accuracy, %")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
-    figure.legend(unique.values(), unique, ncols=4, loc="outside upper right", frameon=False, title=title)
-    return figure
+    return legend(figure, axes[0, :1], 4, "right", title=title)
 
 
 def natural_summary(accuracies: pd.DataFrame, titles: dict[str, str]) -> Figure:
@@ -180,7 +175,4 @@ def natural_summary(accuracies: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for edge in range(1, len(kinds)):
             ax.axvline(edge - 0.5, color="0.92", lw=0.8)
     axes[-1, 0].set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
-    figure.legend(unique.values(), unique, ncols=4, loc="outside upper right", frameon=False)
-    return figure
+    return legend(figure, axes[0], 4, "right")
