@@ -42,6 +42,18 @@ def test_what_the_readme_says_has_the_numbers_of_the_tables():
     assert f"{ours:.3g} %" in said["results"]
 
 
+def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(monkeypatch):
+    tables = readme.written(PUBLISHED / "quick" / "tables")
+    row = tables["effects"].query("dataset == 'ham10000'")
+    other = row.assign(kind="secondary", one="attention-gamma1", difference=1.5, ci_low=0.5, ci_high=2.5, p_holm=0.03)
+    control = row.assign(kind="control", one="adversarial", ci_low=4.0, ci_high=8.0)
+    tables["effects"] = pd.concat([row, other, control])
+    monkeypatch.setattr(readme, "written", lambda _: tables)
+    said = readme.parts("quick")["answer"]
+    assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in said
+    assert "(95 % CI +4.0 to +8.0) against `baseline`, so that effects of that size are seen" in said
+
+
 @pytest.mark.skipif(
     not (PUBLISHED / readme.PROFILE).is_dir(), reason="the run that the README leads with is unpublished"
 )

@@ -28,9 +28,13 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     [primary] = effects[effects["kind"] == "primary"].itertuples()
     shares = tables["dose"].query("variant == @primary.one")["part"]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
+    title = sentences.titles_of(settings)[DATASET]
     values = {
-        "planned": sentences.answer(tables, settings),
+        "words": sentences.ANSWERS[primary.conclusion],
+        "images": title if settings.phantom else f"real dermatoscopic images ({title})",
         "primary": primary,
+        "control": next(effects[effects["kind"] == "control"].itertuples(), None),
+        "secondary": list(effects[effects["kind"] == "secondary"].itertuples()),
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "shares": (shares.min(), shares.max()),
