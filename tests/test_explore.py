@@ -118,16 +118,14 @@ def test_towards_a_class_only_that_class_counts(classifier, image):
 def explorer():
     """An Explorer on untrained networks of the study's own kind and images that nobody drew."""
     profile, info = load_profile("test"), DATASETS["ham10000"]
-    models = {
-        variant: build_classifier(profile.model, variant, len(info.classes), profile.preprocessing.image_size, 0)
-        for variant in profile.variants
-    }
+    sizes = len(info.classes), profile.preprocessing.image_size
+    networks = {v: Classifier(build_classifier(profile.model, v, *sizes, 0)) for v in profile.variants}
     chosen = pd.DataFrame({"image_id": ["a", "b"], "label": [1, 5]})
     size = profile.preprocessing.image_size
     pixels = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
     study = SimpleNamespace(
         profile=profile, info=info, dataset="ham10000", chosen=lambda: chosen, pixels=lambda rows: pixels,
-        classifier=lambda variant: Classifier(models[variant]),
+        classifier=networks.__getitem__,
     )  # fmt: skip
     return Explorer(study)
 
@@ -138,7 +136,7 @@ def test_a_view_has_the_maps_of_explain(explorer):
     assert list(views) == ["baseline", "attention"]
     assert views["baseline"].attention is None
     for variant, view in views.items():
-        model = explorer.classifier(variant).model
+        model = explorer.study.classifier(variant).model
         both = np.stack([subject.pixels, view.attacked.pixels])
         np.testing.assert_allclose(view.gradcam, grad_cam(model, both, [5, 5], upsample=False), atol=1e-5)
         assert explorer.view(subject, choice, 1.0)[variant].attacked is view.attacked
@@ -150,7 +148,7 @@ def test_a_view_has_the_maps_of_explain(explorer):
 def test_without_a_class_each_network_is_asked_and_a_target_must_be_another(explorer):
     pixels = explorer.gallery[0].pixels
     for variant, trial in explorer.trials(Subject("mine", pixels, None), Choice()).items():
-        assert trial.label == explorer.classifier(variant).predict(pixels[None])[0]
+        assert trial.label == explorer.study.classifier(variant).predict(pixels[None])[0]
     with pytest.raises(StudyError, match="class bcc already"):
         explorer.trials(explorer.gallery[0], Choice(target=1))
 
@@ -233,6 +231,7 @@ def test_published_networks_are_taken_where_the_images_are(tmp_path, monkeypatch
 
 
 def test_any_other_variant_can_stand_beside_the_baseline(explorer, monkeypatch):
-    monkeypatch.setitem(explorer.classifiers, "pooling", explorer.classifier("baseline"))
+    baseline = explorer.study.classifier("baseline")
+    monkeypatch.setattr(explorer.study, "classifier", lambda _: baseline)
     monkeypatch.setattr(explorer, "shown", ["baseline", "pooling"])
     assert list(explorer.falls(explorer.gallery[0], Choice("fgsm"))[0]) == ["baseline", "pooling"]

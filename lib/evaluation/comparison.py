@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from lib.evaluation.statistics import holm, paired_difference, relative_change
+from lib.evaluation.statistics import holm, paired_difference, proportion, relative_change
 
 TYPICAL = 0.10
 """Typical budgets are those at which the baseline keeps this robust accuracy, extreme ones those below it.
@@ -73,6 +73,16 @@ def matrix(table: pd.DataFrame, column: str, value: str, outcome: str = "correct
     """(seeds, images) of an outcome where `column` has this value, images in the same order for every value."""
     rows = table[table[column] == value]
     return rows.pivot_table(index="seed", columns="image_id", values=outcome, aggfunc="mean").to_numpy()
+
+
+def shares(table: pd.DataFrame, keys: list[str], column: str, name: str) -> pd.DataFrame:
+    """In which share of a group's rows a column of bools holds, with Wilson's 95 % interval.
+
+    Columns: the keys that make the groups, n, the share by this name, ci_low, ci_high.
+    """
+    groups = table.groupby(keys, sort=False)
+    rows = [(*key, len(group), *proportion(group[column].to_numpy(bool))) for key, group in groups]
+    return pd.DataFrame(rows, columns=[*keys, "n", name, "ci_low", "ci_high"])
 
 
 def median_distance(smallest) -> tuple[int, float, float, float, int]:

@@ -5,8 +5,8 @@ import pandas as pd
 from lib.attacks import make_attack
 from lib.data import subset
 from lib.evaluation.attacked import outcomes_of
+from lib.evaluation.comparison import shares
 from lib.evaluation.planned import worst_case
-from lib.evaluation.statistics import proportion
 
 
 def convergence(study) -> pd.DataFrame:
@@ -42,9 +42,5 @@ def convergence_of(study, variant: str) -> pd.DataFrame:
 
 def fallen(images: pd.DataFrame) -> pd.DataFrame:
     """Share that fell, with Wilson's 95 % interval: dataset, variant, seed, epsilon, n, fallen, ci_low, ci_high."""
-    keys = ["dataset", "variant", "seed", "epsilon"]
-    rows = [
-        (*key, len(group), *proportion(~group["correct"].to_numpy(bool)))
-        for key, group in images.groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "n", "fallen", "ci_low", "ci_high"])
+    images = images.assign(fallen=~images["correct"].astype(bool))
+    return shares(images, ["dataset", "variant", "seed", "epsilon"], "fallen", "fallen")

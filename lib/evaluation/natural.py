@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.evaluation.statistics import mean_interval, proportion
+from lib.evaluation.comparison import shares
+from lib.evaluation.statistics import mean_interval
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SIZE = 224  # pixels, at which lengths are given
@@ -149,9 +150,4 @@ def over_severities(answers: pd.DataFrame) -> pd.DataFrame:
 
 def accuracies(answers: pd.DataFrame) -> pd.DataFrame:
     """Accuracy under each change: dataset, variant, seed, change, severity, n, accuracy, ci_low, ci_high (Wilson's)."""
-    keys = ["dataset", "variant", "seed", "change", "severity"]
-    rows = [
-        (*key, len(group), *proportion(group["correct"].to_numpy(bool)))
-        for key, group in answers.groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high"])
+    return shares(answers, ["dataset", "variant", "seed", "change", "severity"], "correct", "accuracy")

@@ -11,10 +11,10 @@ import pandas as pd
 from lib import StudyError, artifacts
 from lib.attacks import Classifier, make_attack, trust
 from lib.attacks.base import checked_classes
-from lib.evaluation.comparison import median_distance
+from lib.evaluation.comparison import median_distance, shares
 from lib.evaluation.own import load_images, load_network
 from lib.evaluation.robustness import checked_grid, in_gray_levels, robust_accuracy
-from lib.evaluation.statistics import paired_difference, proportion
+from lib.evaluation.statistics import paired_difference
 
 
 @dataclass
@@ -180,11 +180,7 @@ def _kept(classifier, images, labels, attack, epsilons, folder, options) -> pd.D
 
 
 def _curve(outcomes: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        (epsilon, len(group), *proportion(group["correct"].to_numpy(bool)))
-        for epsilon, group in outcomes.groupby("epsilon")
-    ]
-    return pd.DataFrame(rows, columns=["epsilon", "n", "robust_accuracy", "ci_low", "ci_high"])
+    return shares(outcomes.sort_values("epsilon"), ["epsilon"], "correct", "robust_accuracy")
 
 
 def _distances(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -200,19 +200,12 @@ class Explorer:
         self.study = study
         self.others = [variant for variant in study.profile.variants if variant != "baseline"]
         self.shown = ["baseline", study.profile.attentive]
-        self.classifiers = {}
         chosen = study.chosen()
         self.gallery = [
             Subject(image_id, pixels, int(label))
             for image_id, pixels, label in zip(chosen["image_id"], study.pixels(chosen), chosen["label"], strict=True)
         ]
         self._trials = {}
-
-    def classifier(self, variant: str) -> Classifier:
-        """A variant's network, read when it is first asked for."""
-        if variant not in self.classifiers:
-            self.classifiers[variant] = self.study.classifier(variant)
-        return self.classifiers[variant]
 
     def trials(self, subject: Subject, choice: Choice) -> dict[str, Trial]:
         """The trial of each variant, the same one for the same image and attack.
@@ -224,7 +217,7 @@ class Explorer:
             raise StudyError(f"The image is of the class {own} already: choose another target.")
         trials = {}
         for variant in self.shown:
-            classifier = self.classifier(variant)
+            classifier = self.study.classifier(variant)
             key = variant, subject.pixels.tobytes(), subject.label, choice
             if key not in self._trials:
                 label = subject.label
@@ -240,7 +233,7 @@ class Explorer:
         for variant, trial in self.trials(subject, choice).items():
             [attacked] = trial.at(epsilon)
             both = np.stack([trial.pixels, attacked.pixels])
-            classifier = self.classifier(variant)
+            classifier = self.study.classifier(variant)
             maps = grad_cam(classifier.model, both, [trial.label] * 2, upsample=False)
             attention = classifier.run(_attention, both) if "attention" in variant else None
             views[variant] = View(trial.label, trial.clean, attacked, maps, attention)

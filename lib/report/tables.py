@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
 from lib.evaluation import natural
-from lib.evaluation.comparison import median_distance, softmax_gap
+from lib.evaluation.comparison import median_distance, shares, softmax_gap
 from lib.evaluation.convergence import fallen
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
@@ -149,12 +149,7 @@ def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
 def reached(directions: pd.DataFrame) -> pd.DataFrame:
     """Share of images that an attack moved from one class to another, with Wilson's 95 % interval; `directions` as
     from `lib.evaluation.directions`."""
-    keys = [*RUN, "start", "goal", "attack", "epsilon"]
-    rows = [
-        (*key, len(group), *proportion(group["reached"].to_numpy(bool)))
-        for key, group in directions.groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "n", "reached", "ci_low", "ci_high"])
+    return shares(directions, [*RUN, "start", "goal", "attack", "epsilon"], "reached", "reached")
 
 
 def gradcam_shift(shifts: pd.DataFrame) -> pd.DataFrame:
