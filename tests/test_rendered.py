@@ -52,6 +52,10 @@ def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(m
     said = readme.parts("quick")["answer"]
     assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in said
     assert "(95 % CI +4.0 to +8.0) against `baseline`, so that effects of that size are seen" in said
+    tables["effects"] = pd.concat([row, control.assign(runs=1, ci_low=float("nan"), ci_high=float("nan"))])
+    said = readme.parts("quick")["answer"]
+    assert "(95 % CI over images alone" in said, "one run of the control decides nothing"
+    assert "nan" not in said
 
 
 @pytest.mark.skipif(

@@ -25,7 +25,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         name: table[table["dataset"].isin([DATASET, "any"])] for name, table in tables.items() if "dataset" in table
     }
     effects, claims = tables["effects"], first_pair(tables["claims"])
-    [primary] = effects[effects["kind"] == "primary"].itertuples()
+    primary, control, secondary = sentences.by_kind(effects)
     shares = tables["dose"].query("variant == @primary.one")["part"]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     title = sentences.titles_of(settings)[DATASET]
@@ -33,8 +33,9 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "words": sentences.ANSWERS[primary.conclusion],
         "images": title if settings.phantom else f"real dermatoscopic images ({title})",
         "primary": primary,
-        "control": next(effects[effects["kind"] == "control"].itertuples(), None),
-        "secondary": list(effects[effects["kind"] == "secondary"].itertuples()),
+        "control": control,
+        "secondary": secondary,
+        "points": lambda row: sentences.say("points_ci", row=row),
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "shares": (shares.min(), shares.max()),

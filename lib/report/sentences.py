@@ -156,6 +156,14 @@ def titles_of(profile: Profile) -> dict[str, str]:
     return {name: info.named(phantom=profile.phantom is not None) for name, info in DATASETS.items()}
 
 
+def by_kind(rows: pd.DataFrame) -> tuple:
+    """Of one data set's `lib.evaluation.planned.effects`: the primary comparison, the control (None without one), and
+    the secondary ones that have a p-value, which one training run does not give."""
+    [primary] = rows[rows["kind"] == "primary"].itertuples()
+    control = next(rows[rows["kind"] == "control"].itertuples(), None)
+    return primary, control, [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]
+
+
 def answer(tables: dict[str, pd.DataFrame], profile: Profile) -> str:
     """The answer of a whole run, as Markdown, from the tables that it wrote, by name; see `planned`."""
     off = inactive_attention(tables["clean_accuracy"]) if profile.gated else {}
@@ -171,12 +179,10 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
     """
     said = []
     for dataset, rows in effects.groupby("dataset", sort=False):
-        [primary] = rows[rows["kind"] == "primary"].itertuples()
-        control = next(rows[rows["kind"] == "control"].itertuples(), None)
+        primary, control, others = by_kind(rows)
         off = (inactive or {}).get(dataset)
         words = "Not testable." if off and off.all else ANSWERS[primary.conclusion]
         about = {"row": primary, "control": control, "words": words, "off": off, "paper": PAPER_GAIN}
-        others = [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]  # not of one run
         said.append(say("planned", **about, others=others, title=titles[dataset], label=label))
     return "\n\n".join(said)
 
