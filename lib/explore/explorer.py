@@ -281,8 +281,10 @@ def open_study(profile="quick", dataset="ham10000", seed=0, data="data/raw") -> 
     Returns it and a sentence that says which it is; empty if it is the one that was asked for.
     """
     study = Study(profile, dataset, seed, data)
-    why = "" if _trained(study) else _published(study, data)
     if _trained(study):
+        return study, ""
+    why = _published(study, data)
+    if not why and _trained(study):
         return study, ""
     tiny = Study(TINY_PROFILE, study.info.stands_for or dataset)  # there are phantoms of the originals alone
     return tiny, (

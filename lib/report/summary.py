@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lib.evaluation.comparison import shares
 from lib.evaluation.statistics import mean_interval, proportion
 
 RUN = ["dataset", "variant", "seed"]
@@ -112,11 +113,9 @@ def frequency(table: pd.DataFrame) -> pd.DataFrame:
     interval; and `energy`, the mean share of the perturbation's energy that the filter leaves.
     """
     keys = [*RUN, "source", "epsilon", "cutoff", "keep"]
-    rows = [
-        (*key, len(group), *proportion(group["correct"].to_numpy(bool)), group["energy"].mean())
-        for key, group in table[table["source"] != "gradient"].groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "ci_low", "ci_high", "energy"])
+    table = table[table["source"] != "gradient"]
+    energy = table.groupby(keys, sort=False)["energy"].mean().to_numpy()
+    return shares(table, keys, "correct", "accuracy").assign(energy=energy)
 
 
 def sanity(table: pd.DataFrame) -> pd.DataFrame:
