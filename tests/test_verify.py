@@ -2,6 +2,7 @@
 
 import zipfile
 
+import pandas as pd
 import pytest
 
 from lib import StudyError
@@ -71,7 +72,32 @@ def test_the_command_says_what_it_found(published, packed, monkeypatch, capsys, 
         main("test", "data/raw")
 
 
-def test_other_data_are_nothing_to_compare_with(packed, monkeypatch):
+def test_other_copies_of_the_images_are_compared_by_name_without_a_verdict(
+    published, packed, monkeypatch, capsys, tmp_path
+):
+    row = verify(packed, images=8)
+    index = packed.study.index
+    more = index[index["split"] != "test"].assign(split="test")  # another folder is split otherwise
+    fewer = index[index["split"] == "test"].iloc[::-1].iloc[:10].assign(split="train")
     monkeypatch.setattr(Study, "fingerprint", "another")
-    with pytest.raises(StudyError, match="was made of other data"):
+    monkeypatch.setattr(Study, "index", pd.concat([more, fewer]))
+    other = verify(packed, images=8)
+    assert other["answers"] == 10
+    assert other["answers_differ"] == 0, "the same pixels, found by their names"
+    assert row["same_data"]
+    assert not other["same_data"]
+    monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[1])
+    monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
+    assert len(main("test", "data/raw")) == 1
+    assert "baseline, seed 1: other images; 0 of 10" in capsys.readouterr().out
+    with pytest.raises(StudyError, match="only where the data are those they were made with"):
+        main("test", "data/raw", take_over=True)
+    monkeypatch.setattr(Study, "index", more.iloc[:0])
+    with pytest.raises(StudyError, match=r"None of the .* test images of .*baseline.zip is in this data folder"):
+        verify(opened(published))
+
+
+def test_other_settings_are_nothing_to_compare_with(packed, monkeypatch):
+    monkeypatch.setattr("lib.study.results._settings", lambda _: {})
+    with pytest.raises(StudyError, match="was made with other settings"):
         verify(packed)

@@ -121,11 +121,13 @@ class Packed:
                 layer.weights[int(number)].assign(weight.astype("float32"))
         return model
 
-    def other_than(self) -> str:
-        """In what the file was made otherwise than this study would make it, but for the code; "" if in nothing."""
-        if self.record.get("data_fingerprint") != self.study.fingerprint:
-            return "of other data"
-        return "with other settings" if self.settings != _settings(self.study.profile) else ""
+    def same_data(self) -> bool:
+        """Whether it was made of the very images that are here."""
+        return self.record.get("data_fingerprint") == self.study.fingerprint
+
+    def same_settings(self) -> bool:
+        """Whether it was made with all the settings that this study has."""
+        return self.settings == _settings(self.study.profile)
 
 
 def opened(path: Path, data="data/raw") -> Packed:
@@ -152,7 +154,8 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     study, variant, key = packed.study, packed.variant, packed.study.model_key(packed.variant)
     if packed.record.get("key") != key:
         code = "" if verified else f"by other code (commit {packed.record['commit'][:7]}, see ./reproduce verify)"
-        if why := packed.other_than() or code:
+        settings = "" if packed.same_settings() else "with other settings"
+        if why := (settings or code) if packed.same_data() else "of other data":
             raise StudyError(f"{path.name} was made {why}: it is no part of this run of {study.profile.profile}.")
     directory = study.directory(variant)
     for name, held in packed.files.items():

@@ -1,8 +1,9 @@
 """Do the published networks do here what is published of them? `./reproduce verify PROFILE --data DIR`.
 
-Each network whose weights are published is put together again, answers the whole test split, and is attacked on a few
-images with the published settings; every answer and outcome is compared with the published one. Where all agree,
-results that an earlier version of the code made may be taken over (`--take-over`) and need not be made again.
+Each network whose weights are published is put together again, answers the published test images, and is attacked on a
+few of them with the published settings; every answer and outcome is compared with the published one. Where all agree,
+results that an earlier version of the code made may be taken over (`--take-over`) and need not be made again. Of other
+copies of the images (another size, more of them) it says how far the answers differ, without a verdict.
 """
 
 import argparse
@@ -25,30 +26,39 @@ ANSWERS, OUTCOMES = 0.005, 0.02  # shares that may differ
 def verify(packed: Packed, images: int = IMAGES) -> dict:
     """One network held against what its file says of it: a row of the table of `main`.
 
-    variant, seed, answers (images), answers_differ, probability (the largest difference of one), images (attacked),
-    outcomes (image and budget, for each attack that every run met), outcomes_differ, here and published (robust
-    accuracy, a share, over these images and budgets), agrees. Raises StudyError where data or settings are others.
+    variant, seed, same_data (are these the very images that the network was published with?), answers (images),
+    answers_differ, probability (the largest difference of one), images (attacked), outcomes (image and budget, for each
+    attack that every run met), outcomes_differ, here and published (robust accuracy, a share, over these images and
+    budgets), agrees. Raises StudyError where the settings are others, or none of the published images is here.
     """
     study, variant = packed.study, packed.variant
-    if why := packed.other_than():
-        raise StudyError(f"{packed.path.name} was made {why}: there is nothing here to compare it with.")
+    if not packed.same_settings():
+        raise StudyError(f"{packed.path.name} was made with other settings: there is nothing here to compare it with.")
+    theirs = packed.table("predictions.csv").set_index("image_id")
+    here = study.index.reset_index().set_index("image_id", drop=False)  # rows by name, whatever split they are in here
+
+    def rows_of(names):
+        return here.loc[[name for name in names if name in here.index]].set_index("index")
+
+    test = rows_of(theirs.index)
+    if test.empty:
+        raise StudyError(f"None of the {len(theirs)} test images of {packed.path.name} is in this data folder.")
     classifier = Classifier(packed.model())
-    theirs = packed.table("predictions.csv")
-    test = study.index[study.index["split"] == "test"]
     logits = np.concatenate([classifier.logits(study.pixels(test.iloc[i : i + 64])) for i in range(0, len(test), 64)])
     chances = softmax(logits, axis=1)
-    published = theirs.set_index("image_id").loc[test["image_id"]]
+    published = theirs.loc[test["image_id"]]
     columns = [f"p{k}" for k in range(chances.shape[1])]
     differ = int((chances.argmax(axis=1) != published["predicted"]).sum())
 
-    # The first ones: random numbers depend on an image's place among the attacked ones.
-    rows, keys = study.evaluated.head(images), ["image_id", "epsilon"]
-    headline = study.profile.evaluation.headline
+    keys, headline = ["image_id", "epsilon"], study.profile.evaluation.headline
     entries = [entry for entry in study.profile.evaluation.attacks if entry.every_run or entry.name == headline]
+    outcomes = {entry.name: packed.table(f"attacks/{entry.name}.csv") for entry in entries}
+    # The first ones, in their order: random numbers depend on an image's place among the attacked ones.
+    rows = rows_of(outcomes[headline]["image_id"].unique()).head(images)
     pairs = []
     for entry in entries:
         ours = study.robust_accuracy(classifier, rows, entry).set_index(keys)["correct"]
-        known = packed.table(f"attacks/{entry.name}.csv").set_index(keys)["correct"]
+        known = outcomes[entry.name].set_index(keys)["correct"]
         pairs.append(pd.DataFrame({"here": ours.astype(bool), "published": known.reindex(ours.index).astype(bool)}))
     table = pd.concat(pairs).reset_index()
     table = table[table["epsilon"] > 0]
@@ -56,6 +66,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
     return {
         "variant": variant,
         "seed": study.seed,
+        "same_data": packed.same_data(),
         "answers": len(test),
         "answers_differ": differ,
         "probability": float(np.abs(chances - published[columns].to_numpy()).max()),
@@ -71,7 +82,8 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
 def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     """Verify a profile's published networks, say so line by line, and keep the table as data/runs/.../verified.csv.
 
-    Raises StudyError where none is published, one does not agree, or the data are not here.
+    Raises StudyError where none is published, one does not agree, or the data are not here; with `take_over` also where
+    they are other copies of the images.
     """
     name = load_profile(profile).profile
     files = sorted((PUBLISHED / name).glob("*.zip"))
@@ -86,6 +98,14 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     with artifacts.replacing(ROOT / "data" / "runs" / name / "verified.csv") as temporary:
         table.to_csv(temporary, index=False)
+    if not table["same_data"].all():
+        print(
+            "No verdict: the data folder does not hold the very images that the networks were published with (see "
+            "data/README.md), so that pixels differ, and with them answers."
+        )
+        if take_over:
+            raise StudyError("Results can be taken over only where the data are those they were made with.")
+        return table
     if not table["agrees"].all():
         raise StudyError(
             f"{(~table['agrees']).sum()} of {len(table)} networks do not do here what is published of them."
@@ -100,8 +120,9 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
 
 def said(row: dict) -> str:
     """A line on one network."""
+    verdict = "other images" if not row["same_data"] else "agrees" if row["agrees"] else "DOES NOT AGREE"
     return (
-        f"{row['variant']}, seed {row['seed']}: {'agrees' if row['agrees'] else 'DOES NOT AGREE'}; "
+        f"{row['variant']}, seed {row['seed']}: {verdict}; "
         f"{row['answers_differ']} of {row['answers']} answers differ, probabilities by {row['probability']:.1g}; "
         f"{row['outcomes_differ']} of {row['outcomes']} outcomes of attacks on {row['images']} images differ, "
         f"robust accuracy {row['here']:.1%}, published {row['published']:.1%}"
