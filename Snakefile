@@ -87,7 +87,7 @@ def stage(notebook):
 wildcard_constraints:
     dataset="[a-z0-9]+",
     seed="[0-9]+",
-    variant="[a-z-]+",
+    variant="[a-z0-9-]+",
 
 
 rule all:
