@@ -1,6 +1,8 @@
 """What ./reproduce hands on to Snakemake, on pretended clusters."""
 
 import os
+import re
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -9,6 +11,7 @@ import nbformat
 import pytest
 
 from lib import ROOT
+from lib.profile import load_profile
 from tools.run_notebook import _settle
 
 
@@ -49,6 +52,16 @@ def call(module, monkeypatch, *words):
 
 def after(command, option):
     return command[command.index(option) + 1]
+
+
+def test_the_workflow_has_a_job_for_every_network_of_the_planned_study(tmp_path):
+    profile = load_profile("ham10000")  # with variants that have a digit in their name, and runs of different number
+    words = ["--dry-run", "--quiet", "rules", "--nolock", "--cores", "1"]
+    words += ["--config", "profile=ham10000", f"data={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=ROOT, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    jobs = re.search(r"^variant +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+    assert int(jobs[1]) == sum(len(profile.variants_of(seed)) for seed in profile.seeds)
 
 
 def test_values_of_snakemakes_options_are_no_targets(reproduce, monkeypatch):
