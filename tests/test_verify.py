@@ -1,6 +1,7 @@
 """Published networks against what is published of them: the same network agrees, another does not."""
 
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -88,6 +89,7 @@ def test_other_copies_of_the_images_are_compared_by_name_without_a_verdict(
     assert not other["same_data"]
     monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[1])
     monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
+    monkeypatch.setattr("lib.study.verify.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # knows the patches
     assert len(main("test", "data/raw")) == 1
     assert "baseline, seed 1: other images; 0 of 10" in capsys.readouterr().out
     with pytest.raises(StudyError, match="only where the data are those they were made with"):

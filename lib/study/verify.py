@@ -7,7 +7,10 @@ copies of the images (another size, more of them) it says how far the answers di
 """
 
 import argparse
+import multiprocessing
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -87,14 +90,14 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     """
     name = load_profile(profile).profile
     files = sorted((PUBLISHED / name).glob("*.zip"))
-    rows = []
-    for path in files:
-        packed = opened(path, data)
-        if WEIGHTS in packed.files:
-            rows.append(verify(packed))
-            print(said(rows[-1]), flush=True)
-    if not rows:
+    whole = [path for path in files if WEIGHTS in opened(path, data).files]
+    if not whole:
         raise StudyError(f"No network of {name} is published with its weights: there is nothing to verify.")
+    rows = []
+    with ProcessPoolExecutor(min(os.cpu_count(), len(whole)), multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(_verified, whole, [data] * len(whole)):
+            rows.append(row)
+            print(said(row), flush=True)
     table = pd.DataFrame(rows)
     with artifacts.replacing(ROOT / "data" / "runs" / name / "verified.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -116,6 +119,10 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     if take_over:
         print(f"The results of {len(files)} networks are taken over: ./reproduce --profile {name} goes on from them.")
     return table
+
+
+def _verified(path, data):
+    return verify(opened(path, data))
 
 
 def said(row: dict) -> str:
