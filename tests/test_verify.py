@@ -92,7 +92,7 @@ def test_other_copies_of_the_images_are_compared_by_name_without_a_verdict(
     monkeypatch.setattr("lib.study.verify.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # knows the patches
     assert len(main("test", "data/raw")) == 1
     assert "baseline, seed 1: other images; 0 of 10" in capsys.readouterr().out
-    with pytest.raises(StudyError, match="only where the data are those they were made with"):
+    with pytest.raises(StudyError, match="only where images and starting weights are the same"):
         main("test", "data/raw", take_over=True)
     monkeypatch.setattr(Study, "index", more.iloc[:0])
     with pytest.raises(StudyError, match=r"None of the .* test images of .*baseline.zip is in this data folder"):

@@ -122,8 +122,9 @@ class Packed:
         return model
 
     def same_data(self) -> bool:
-        """Whether it was made of the very images that are here."""
-        return self.record.get("data_fingerprint") == self.study.fingerprint
+        """Whether it was made of the very images, and the starting weights, that are here."""
+        here = {"data_fingerprint": self.study.fingerprint} | self.study.starting_weights
+        return all(self.record.get(name) == here.get(name) for name in ("data_fingerprint", "starting_weights"))
 
     def same_settings(self) -> bool:
         """Whether it was made with all the settings that this study has."""
@@ -155,7 +156,7 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     if packed.record.get("key") != key:
         code = "" if verified else f"by other code (commit {packed.record['commit'][:7]}, see ./reproduce verify)"
         settings = "" if packed.same_settings() else "with other settings"
-        if why := (settings or code) if packed.same_data() else "of other data":
+        if why := (settings or code) if packed.same_data() else "of other data or starting weights":
             raise StudyError(f"{path.name} was made {why}: it is no part of this run of {study.profile.profile}.")
     directory = study.directory(variant)
     for name, held in packed.files.items():

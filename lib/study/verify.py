@@ -3,7 +3,7 @@
 Each network whose weights are published is put together again, answers the published test images, and is attacked on a
 few of them with the published settings; every answer and outcome is compared with the published one. Where all agree,
 results that an earlier version of the code made may be taken over (`--take-over`) and need not be made again. Of other
-copies of the images (another size, more of them) it says how far the answers differ, without a verdict.
+copies of the images (another size, more of them), or starting weights, it says how far answers differ, and no verdict.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ANSWERS, OUTCOMES = 0.005, 0.02  # shares that may differ
 def verify(packed: Packed, images: int = IMAGES) -> dict:
     """One network held against what its file says of it: a row of the table of `main`.
 
-    variant, seed, same_data (are these the very images that the network was published with?), answers (images),
+    variant, seed, same_data (are images and starting weights those that it was published with?), answers (images),
     answers_differ, probability (the largest difference of one), images (attacked), outcomes (image and budget, for each
     attack that every run met), outcomes_differ, here and published (robust accuracy, a share, over these images and
     budgets), agrees. Raises StudyError where the settings are others, or none of the published images is here.
@@ -103,11 +103,11 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
         table.to_csv(temporary, index=False)
     if not table["same_data"].all():
         print(
-            "No verdict: the data folder does not hold the very images that the networks were published with (see "
-            "data/README.md), so that pixels differ, and with them answers."
+            "No verdict: the images here, or the starting weights, are not the very ones that the networks were "
+            "published with (see data/README.md), and with them answers differ."
         )
         if take_over:
-            raise StudyError("Results can be taken over only where the data are those they were made with.")
+            raise StudyError("Results can be taken over only where images and starting weights are the same.")
         return table
     if not table["agrees"].all():
         raise StudyError(
