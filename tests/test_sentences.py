@@ -82,7 +82,9 @@ def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_show
     assert (
         "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), so effects of that size are" in said
     )
-    assert "are **not** seen" in sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
+    unseen = sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
+    assert "are **not** seen" in unseen
+    assert unseen.startswith("**Not decided: the positive control's interval holds 0.**"), "as the protocol has it"
 
 
 def test_secondary_comparisons_are_told_with_their_adjusted_p_value():

@@ -30,7 +30,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     title = sentences.titles_of(settings)[DATASET]
     values = {
-        "words": sentences.ANSWERS[primary.conclusion],
+        "words": sentences.lead(primary, control),
         "images": title if settings.phantom else f"real dermatoscopic images ({title})",
         "primary": primary,
         "control": control,

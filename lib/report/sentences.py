@@ -181,10 +181,19 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
     for dataset, rows in effects.groupby("dataset", sort=False):
         primary, control, others = by_kind(rows)
         off = (inactive or {}).get(dataset)
-        words = "Not testable." if off and off.all else ANSWERS[primary.conclusion]
+        words = lead(primary, control, off)
         about = {"row": primary, "control": control, "words": words, "off": off, "paper": PAPER_GAIN}
         said.append(say("planned", **about, others=others, title=titles[dataset], label=label))
     return "\n\n".join(said)
+
+
+def lead(primary, control=None, off=None) -> str:
+    """The answer in a few words: none where attention is off, or where the positive control's interval holds 0."""
+    if off and off.all:
+        return "Not testable."
+    if control is not None and control.runs > 1 and not control.ci_low > 0:
+        return "Not decided: the positive control's interval holds 0."
+    return ANSWERS[primary.conclusion]
 
 
 ANSWERS = {
