@@ -8,7 +8,7 @@ from lib import PUBLISHED, ROOT
 from lib.profile import load_profile
 from tools import readme
 
-SHOWN = ["quick", "ham10000-cpu", "ham10000-seeds"]
+SHOWN = ["quick", "ham10000"]
 RENDERED = pytest.mark.parametrize("profile", [load_profile(name) for name in SHOWN], ids=lambda p: p.profile)
 
 

@@ -248,8 +248,7 @@ def _one_large(panels):
 
 
 def _with_legend(figure, axes, inside=True):
-    handles, labels = axes[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    unique = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
     if inside and len(unique) < 3:  # beside the curves, in the corner that they leave free
         axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
                        borderpad=0.2, handlelength=1.6)  # fmt: skip

@@ -117,8 +117,7 @@ class Packed:
         with np.load(io.BytesIO(self.files[WEIGHTS])) as weights:
             for name, weight in weights.items():
                 place, number = name.rsplit("/", 1)
-                layer = layers[int(place)] if place.isdigit() else model.get_layer(place)
-                layer.weights[int(number)].assign(weight.astype("float32"))
+                layers[int(place)].weights[int(number)].assign(weight.astype("float32"))
         return model
 
     def same_data(self) -> bool:

@@ -1,9 +1,8 @@
 """Do the published networks do here what is published of them? `./reproduce verify PROFILE --data DIR`.
 
-Each network whose weights are published is put together again, answers the published test images, and is attacked on a
-few of them with the published settings; every answer and outcome is compared with the published one. Where all agree,
-results that an earlier version of the code made may be taken over (`--take-over`) and need not be made again. Of other
-copies of the images (another size, more of them), or starting weights, it says how far answers differ, and no verdict.
+Each one whose weights are published answers the published test images, and is attacked on a few of them; every answer
+and outcome is compared with the published one. Where all agree, results that an earlier version of the code made may be
+taken over (`--take-over`). Of other copies of the images, or starting weights, it says how far answers differ.
 """
 
 import argparse
@@ -50,9 +49,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
     logits = np.concatenate([classifier.logits(study.pixels(test.iloc[i : i + 64])) for i in range(0, len(test), 64)])
     chances = softmax(logits, axis=1)
     published = theirs.loc[test["image_id"]]
-    columns = [f"p{k}" for k in range(chances.shape[1])]
     differ = int((chances.argmax(axis=1) != published["predicted"]).sum())
-
     keys, headline = ["image_id", "epsilon"], study.profile.evaluation.headline
     entries = [entry for entry in study.profile.evaluation.attacks if entry.every_run or entry.name == headline]
     outcomes = {entry.name: packed.table(f"attacks/{entry.name}.csv") for entry in entries}
@@ -72,7 +69,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
         "same_data": packed.same_data(),
         "answers": len(test),
         "answers_differ": differ,
-        "probability": float(np.abs(chances - published[columns].to_numpy()).max()),
+        "probability": float(np.abs(chances - published.filter(regex=r"^p\d+$").to_numpy()).max()),
         "images": len(rows),
         "outcomes": len(table),
         "outcomes_differ": others,
@@ -85,8 +82,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
 def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     """Verify a profile's published networks, say so line by line, and keep the table as data/runs/.../verified.csv.
 
-    Raises StudyError where none is published, one does not agree, or the data are not here; with `take_over` also where
-    they are other copies of the images.
+    Raises StudyError where none is published, one does not agree, or, to be taken over, the images are other copies.
     """
     name = load_profile(profile).profile
     files = sorted((PUBLISHED / name).glob("*.zip"))
@@ -102,17 +98,12 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     with artifacts.replacing(ROOT / "data" / "runs" / name / "verified.csv") as temporary:
         table.to_csv(temporary, index=False)
     if not table["same_data"].all():
-        print(
-            "No verdict: the images here, or the starting weights, are not the very ones that the networks were "
-            "published with (see data/README.md), and with them answers differ."
-        )
+        print("No verdict: images or starting weights are others than the published ones (see data/README.md).")
         if take_over:
             raise StudyError("Results can be taken over only where images and starting weights are the same.")
         return table
     if not table["agrees"].all():
-        raise StudyError(
-            f"{(~table['agrees']).sum()} of {len(table)} networks do not do here what is published of them."
-        )
+        raise StudyError(f"{(~table['agrees']).sum()} of {len(table)} networks do not do what is published of them.")
     print(f"All {len(table)} networks do here what is published of them.")
     for path in files if take_over else []:
         unpack(path, data, verified=True)
@@ -137,9 +128,7 @@ def said(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="reproduce verify", description="Hold published networks against their results."
-    )
+    parser = argparse.ArgumentParser("reproduce verify", description="Hold published networks against their results.")
     parser.add_argument("profile", nargs="?", default="ham10000")
     parser.add_argument("--take-over", action="store_true", help="let results of an earlier version of the code stand")
     parser.add_argument("--data", default="data/raw", help="folder of the original data")
