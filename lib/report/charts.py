@@ -205,8 +205,8 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for i, (variant, seed) in enumerate(runs):
             run = here.reindex([(variant, seed, measure) for measure in measures])
             y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
-            _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"over {variant}")
-        ax.set(title=narrow(titles[dataset]), xlabel="attentive network over another (1 = no change)")
+            _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attentive / {variant}")
+        ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")
         _ratio_axis(ax)
         ax.grid(axis="y", visible=False)
     if len(runs) > len(others):
