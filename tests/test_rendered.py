@@ -58,9 +58,6 @@ def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(m
     assert "nan" not in said
 
 
-@pytest.mark.skipif(
-    not (PUBLISHED / readme.PROFILE).is_dir(), reason="the run that the README leads with is unpublished"
-)
 def test_the_readme_shows_the_published_tables():
     text = (ROOT / "README.md").read_text()
     for name, said in readme.parts().items():

@@ -71,12 +71,10 @@ def _row(row: dict) -> dict:
 
 
 def write_readme(path: Path = ROOT / "README.md") -> None:
-    """Put the results that are published between their markers in the README, if any are.
+    """Put the results that are published between their markers in the README.
 
     Raises StudyError if a marker is missing.
     """
-    if not (PUBLISHED / PROFILE).is_dir():
-        return
     text = path.read_text(encoding="utf-8")
     for name, said in parts().items():
         begin, end = BEGIN.format(name), END.format(name)
