@@ -105,6 +105,17 @@ def test_a_run_that_keeps_nothing_has_no_relative_change():
     assert planning.printed(planning.effects(worst, clean(worst), PLANNED, BUDGETS)).loc[0, "relative, %"] == "-"
 
 
+def test_runs_added_to_the_control_make_a_row_of_their_own_and_leave_the_planned_one_alone():
+    worst = planning.worst_case(outcomes())
+    first = worst[(worst["variant"] != "adversarial") | (worst["seed"] < 3)]
+    planned = planning.effects(first, clean(first), PLANNED, BUDGETS)
+    extended = planning.effects(worst, clean(worst), PLANNED.model_copy(update={"control_runs": 3}), BUDGETS)
+    pd.testing.assert_frame_equal(extended.iloc[:-1], planned)
+    every = planning.effects(worst, clean(worst), PLANNED, BUDGETS).iloc[-1]
+    assert extended.iloc[-1]["kind"] == "extended control"
+    pd.testing.assert_series_equal(extended.iloc[-1].drop("kind"), every.drop("kind"), check_names=False)
+
+
 def test_runs_are_paired_by_their_seed_whoever_has_more():
     table = outcomes()
     few = table[(table["variant"] != "adversarial") | (table["seed"] < 2)]
@@ -114,6 +125,8 @@ def test_runs_are_paired_by_their_seed_whoever_has_more():
     assert found.loc["primary", "runs"] == 5
     one = planning.by_run(worst, [["adversarial", "baseline"]], BUDGETS)
     assert list(one["seed"]) == [0, 1]
+    added = PLANNED.model_copy(update={"control_runs": 3})
+    assert set(planning.effects(worst, clean(worst), added, BUDGETS)["kind"]) == {"primary", "secondary", "control"}
     single = planning.effects(worst[worst["seed"] == 0], clean(worst[worst["seed"] == 0]), PLANNED, BUDGETS)
     assert single[["ci_low", "ci_high", "p_value", "smallest_seen"]].isna().all(axis=None)
     assert set(single["conclusion"]) == {planning.OPEN}

@@ -80,11 +80,37 @@ def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_show
     assert "over 8 training runs of each on 300 images: +2.0 percentage points (95 % CI +1.5 to +2.5)." in said
     assert "the paper's +16 % is excluded" in said
     assert (
-        "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), so effects of that size are" in said
+        "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), 8 runs, so effects of that size are"
+        " seen." in said
     )
     unseen = sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
     assert "are **not** seen" in unseen
     assert unseen.startswith("**Not decided: the positive control's interval holds 0.**"), "as the protocol has it"
+
+
+RAISES = "Attention raises robust accuracy."
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        (
+            -1.0,
+            1.0,
+            "By the control as planned not decided; with the runs added to it: attention raises robust accuracy.",
+        ),
+        (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),
+        (1.0, -0.5, "Not decided: the positive control's interval holds 0."),
+        (1.0, 0.5, RAISES),
+    ],
+)
+def test_what_the_planned_runs_of_the_control_say_stands_beside_what_all_say(first, then, words):
+    planned = effects(8, ci_low=first)
+    added = planned.iloc[[1]].assign(kind="extended control", ci_low=then)
+    said = sentences.planned(pd.concat([planned, added]), {"d": "D"}, "original data")
+    assert said.startswith(f"**{words}** D")
+    assert f"(95 % CI {first:+.1f} to +2.5), 8 runs" in said
+    assert f"with the runs added to those planned: +2.0 percentage points (95 % CI {then:+.1f} to +2.5)" in said
 
 
 def test_secondary_comparisons_are_told_with_their_adjusted_p_value():

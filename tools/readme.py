@@ -25,17 +25,17 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         name: table[table["dataset"].isin([DATASET, "any"])] for name, table in tables.items() if "dataset" in table
     }
     effects, claims = tables["effects"], first_pair(tables["claims"])
-    primary, control, secondary = sentences.by_kind(effects)
+    primary, controls, secondary = sentences.by_kind(effects)
     shares = tables["dose"].query("variant == @primary.one")["part"]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     title = sentences.titles_of(settings)[DATASET]
     values = {
-        "words": sentences.lead(primary, control),
+        "words": sentences.lead(primary, controls),
         "images": title if settings.phantom else f"real dermatoscopic images ({title})",
         "primary": primary,
-        "control": control,
+        "controls": controls,
         "secondary": secondary,
-        "points": lambda row: sentences.say("points_ci", row=row),
+        "say": sentences.say,
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "shares": (shares.min(), shares.max()),

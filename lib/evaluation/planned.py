@@ -116,19 +116,20 @@ def smallest_seen(values) -> float:
 def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, budgets) -> pd.DataFrame:
     """The planned comparisons, a row for each data set and pair; differences in percentage points.
 
-    Columns: dataset, kind (primary, secondary, control), one, other, n (images), runs, difference, ci_low, ci_high
-    (95 %, Student's t over the runs), p_value, p_holm (of the secondary ones, adjusted together), smallest_seen,
-    both_low, both_high (sensitivity: a bootstrap over images and runs), percent, percent_low, percent_high (relative
-    change, by the runs' log ratios), the same difference with its interval class-balanced (balanced) and among images
-    that both classify correctly (both_right), that of clean accuracy on the whole test split, plain and class-balanced
-    (clean, clean_balanced), conclusion.
+    Columns: dataset, kind (primary, secondary, control; extended control: with the runs that were added to those
+    planned), one, other, n (images), runs, difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
+    p_holm (of the secondary ones, adjusted together), smallest_seen, both_low, both_high (sensitivity: a bootstrap over
+    images and runs), percent, percent_low, percent_high (relative change, by the runs' log ratios), the same difference
+    with its interval class-balanced (balanced) and among images that both classify correctly (both_right), that of
+    clean accuracy on the whole test split, plain and class-balanced (clean, clean_balanced), conclusion.
     """
-    kinds = ["primary", *["secondary"] * len(planned.secondary), "control"]
+    comparisons = [("primary", planned.primary, None), *(("secondary", pair, None) for pair in planned.secondary)]
+    if planned.control:
+        comparisons += [("control", planned.control, planned.control_runs), ("extended control", planned.control, None)]
     rows = []
-    comparisons = list(zip(kinds, planned.pairs, strict=False))  # there may be no control
-    for (dataset, here), (kind, pair) in product(worst.groupby("dataset", sort=False), comparisons):
-        found = by_run(here, [pair], budgets)
-        if found.empty:
+    for (dataset, here), (kind, pair, first) in product(worst.groupby("dataset", sort=False), comparisons):
+        found = by_run(here, [pair], budgets).iloc[:first]
+        if found.empty or (kind == "extended control" and len(found) <= (planned.control_runs or len(found))):
             continue
         row = dict(zip(("difference", "ci_low", "ci_high", "p_value"), over_runs(found["difference"]), strict=True))
         row |= {"smallest_seen": smallest_seen(found["difference"])}

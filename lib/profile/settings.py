@@ -262,6 +262,7 @@ class Planned(Section):
     primary: Pair = ["attention", "baseline"]
     secondary: list[Pair] = []
     control: Pair | None = None  # a positive control: an effect that must be seen
+    control_runs: Positive | None = None  # its runs that were planned, where others were added later; null for all
     margin: Annotated[float, Field(gt=0)] = 2  # of equivalence, in percentage points
 
     @property

@@ -80,7 +80,7 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     words = "change of a pixel in $L_\\infty$, length of the whole change in $L_2$"
     figure.supxlabel(rf"$\epsilon$ in gray levels (1/255): {words}", fontsize=8)
-    return _with_legend(figure, axes, inside=len(panels) == 1)
+    return legend(figure, axes[:1], int(figure.get_figwidth() / 1.2))
 
 
 def relative_change(
@@ -245,15 +245,6 @@ def _one_large(panels):
         if column:
             ax.tick_params(labelleft=False)
     return figure, axes, [axes[0], *(ax for ax, cell in zip(axes[1:], cells, strict=True) if cell[1] == 0)]
-
-
-def _with_legend(figure, axes, inside=True):
-    unique = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
-    if inside and len(unique) < 3:  # beside the curves, in the corner that they leave free
-        axes[0].legend(unique.values(), unique.keys(), frameon=False, loc="lower left", bbox_to_anchor=(0, 0.08),
-                       borderpad=0.2, handlelength=1.6)  # fmt: skip
-        return figure
-    return legend(figure, axes[:1], int(figure.get_figwidth() / 1.2))
 
 
 def _corner(ax, words):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
-KINDS = {"primary": "primary: ", "control": "positive control: "}
+KINDS = {"primary": "primary: ", "control": "positive control: ", "extended control": "with runs added: "}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
 
 
@@ -33,7 +33,7 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
         ax.text(-margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
-            _comparison(ax, y, row, runs.loc[of_pair, "difference"])
+            _comparison(ax, y, row, runs.loc[of_pair, "difference"].iloc[: row["runs"]])
         count = [f"{runs} run{'s' if runs > 1 else ''}" for runs in here["runs"]]
         names = [
             f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {n}" for r, n in zip(here.itertuples(), count, strict=True)

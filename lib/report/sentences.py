@@ -157,11 +157,11 @@ def titles_of(profile: Profile) -> dict[str, str]:
 
 
 def by_kind(rows: pd.DataFrame) -> tuple:
-    """Of one data set's `lib.evaluation.planned.effects`: the primary comparison, the control (None without one), and
-    the secondary ones that have a p-value, which one training run does not give."""
+    """Of one data set's `lib.evaluation.planned.effects`: the primary comparison, the control's (none, as planned, or
+    that and with the runs added), and the secondary ones that have a p-value, which one training run does not give."""
     [primary] = rows[rows["kind"] == "primary"].itertuples()
-    control = next(rows[rows["kind"] == "control"].itertuples(), None)
-    return primary, control, [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]
+    controls = list(rows[rows["kind"].isin(["control", "extended control"])].itertuples())
+    return primary, controls, [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]
 
 
 def answer(tables: dict[str, pd.DataFrame], profile: Profile) -> str:
@@ -179,21 +179,26 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
     """
     said = []
     for dataset, rows in effects.groupby("dataset", sort=False):
-        primary, control, others = by_kind(rows)
+        primary, controls, others = by_kind(rows)
         off = (inactive or {}).get(dataset)
-        words = lead(primary, control, off)
-        about = {"row": primary, "control": control, "words": words, "off": off, "paper": PAPER_GAIN}
+        words = lead(primary, controls, off)
+        about = {"row": primary, "controls": controls, "words": words, "off": off, "paper": PAPER_GAIN}
         said.append(say("planned", **about, others=others, title=titles[dataset], label=label))
     return "\n\n".join(said)
 
 
-def lead(primary, control=None, off=None) -> str:
-    """The answer in a few words: none where attention is off, or where the positive control's interval holds 0."""
+def lead(primary, controls=(), off=None) -> str:
+    """The answer in a few words: none where attention is off, or where the positive control's interval holds 0.
+
+    Where it does so as planned (the first of `controls`) and no longer with the runs added, both are said.
+    """
     if off and off.all:
         return "Not testable."
-    if control is not None and control.runs > 1 and not control.ci_low > 0:
+    blind = [control.runs > 1 and not control.ci_low > 0 for control in controls]
+    if blind and blind[-1]:
         return "Not decided: the positive control's interval holds 0."
-    return ANSWERS[primary.conclusion]
+    words, doubt = ANSWERS[primary.conclusion], "By the control as planned not decided; with the runs added to it: "
+    return doubt + words[0].lower() + words[1:] if any(blind) else words
 
 
 ANSWERS = {
