@@ -15,7 +15,7 @@ from lib import ROOT, StudyError
 from lib.data import DATASETS, check_dataset, check_no_leak, read_index, split_index, usable_index
 from lib.data.check import Check
 from lib.data.findings import KINDS, SEVERITIES
-from lib.data.preprocessing import image_records
+from lib.data.preprocessing import images_and_records
 
 REAL = Path(os.environ.get("STUDY_REAL_DATA", ROOT.parent / "shared" / "data"))
 SETS = ("ham10000", "chestxray14", "eyepacs")
@@ -71,7 +71,7 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def records_of(index: pd.DataFrame, cache: Path) -> pd.DataFrame:
-    return image_records(index, index.attrs["dataset"], SIZE, cache)
+    return images_and_records(index, index.attrs["dataset"], SIZE, cache)[1]
 
 
 def make_clean(tmp_path_factory: pytest.TempPathFactory) -> dict:
@@ -556,7 +556,7 @@ def test_real_data(tmp_path: Path, dataset: str, images: int, notes: dict) -> No
     assert check.usable
     assert check.sentence.endswith(f"{images} of the {images} images found, 0 left out.")
     found = read_index(dataset, REAL)
-    index = usable_index(found, image_records(found, dataset, 64, tmp_path))
+    index = usable_index(found, images_and_records(found, dataset, 64, tmp_path)[1])
     pd.testing.assert_frame_equal(index, found)
 
 

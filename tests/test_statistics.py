@@ -8,13 +8,12 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lib import StudyError
-from lib.evaluation import statistics
+from lib.evaluation import classification, statistics
+from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
-    balanced_accuracy,
     balanced_difference,
     holm,
-    macro_auc,
     mean_interval,
     mean_over_seeds,
     paired_difference,
@@ -256,7 +255,7 @@ def test_weighted_auc_agrees_with_sklearn(seed, n, decimals):
     positive = rng.permutation(np.arange(n) % 2).astype(bool)
     weights = rng.integers(0, 4, (5, n)) + np.eye(n)[positive.argmax()] + np.eye(n)[positive.argmin()]
     expected = [roc_auc_score(positive, values, sample_weight=row) for row in weights]
-    np.testing.assert_allclose(statistics._weighted_auc(positive, values, weights), expected, atol=1e-12)
+    np.testing.assert_allclose(classification._weighted_auc(positive, values, weights), expected, atol=1e-12)
 
 
 def test_macro_auc_of_several_classes():
@@ -282,7 +281,7 @@ def test_auc_interval_agrees_with_a_two_sample_bootstrap(monkeypatch):
     peer = stats.bootstrap(samples, auc, vectorized=True, method="percentile", n_resamples=2000, rng=0)
     assert (result.low, result.high) == pytest.approx(tuple(peer.confidence_interval), abs=0.012)
     assert macro_auc(labels, probabilities * [0, 1]) == result  # of class 1 alone
-    monkeypatch.setattr(statistics, "BLOCK", 120 * 300)  # 2,000 resamples in seven blocks
+    monkeypatch.setattr(classification, "BLOCK", 120 * 300)  # 2,000 resamples in seven blocks
     assert macro_auc(labels, probabilities)[1:] == pytest.approx(result[1:], abs=0.012)
 
 

@@ -18,6 +18,7 @@ from lib.artifacts import key_of
 BY_VALUE = (
     "lib/__init__.py",
     "lib/profile/__init__.py",
+    "lib/profile/evaluation.py",
     "lib/profile/reading.py",
     "lib/profile/settings.py",
     "lib/artifacts/__init__.py",

@@ -98,7 +98,7 @@ def check_dataset(
     if info.stands_for:
         try:
             index = read_index(dataset, root)
-            records = preprocessing.image_records(index, dataset, size, cache_dir, xray_contrast)
+            _, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
         except StudyError as error:
             there = any((Path(root) / dataset / name).is_file() for name in info.label_files)
             found.add("unreadable file" if there else "no label file", detail=str(error))
@@ -108,7 +108,7 @@ def check_dataset(
         found.extend(findings)
         if index.empty:
             return Check(dataset, 0, found.table())
-        records = preprocessing.image_records(index, dataset, size, cache_dir, xray_contrast)
+        _, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
     found.extend(check_images(index, records))
     _note_storage(info, index, records, found)
     return Check(dataset, len(index), found.table())
@@ -117,7 +117,7 @@ def check_dataset(
 def usable_index(found: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """What training uses: the index without its excluded images, groups of identical images made one.
 
-    `found` is of `read_index`, `records` of `lib.data.preprocessing.image_records` for it. The attrs stay, and
+    `found` is of `read_index`, `records` of `lib.data.preprocessing.images_and_records` for it. The attrs stay, and
     `attrs["excluded"]` lists the images left out, as {"image_id", "kind"}. Raises StudyError, with the first reason,
     where the images are not usable by the rules above.
     """

@@ -146,49 +146,6 @@ def _preprocess_array(image: np.ndarray, size: int, contrast: str) -> np.ndarray
     return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
-def load_images(
-    index: pd.DataFrame,
-    dataset: str,
-    size: int,
-    cache_dir: str | Path,
-    xray_contrast: XrayContrast = "before-resize",
-) -> np.ndarray:
-    """The preprocessed images of an index, uint8 (n, size, size, 3) in its order, memory-mapped read-only.
-
-    The first call decodes every image on all cores and keeps the array under `cache_dir`; later calls map it.
-    The cache is keyed by the preprocessing parameters and by path, size and modification time of every file,
-    so a change of any makes a new one. A call that is killed goes on where it was; a second process waits for
-    the first. Everything under `cache_dir` may be deleted at any time.
-
-    Raises StudyError that names the images that cannot be used, after having tried every one.
-    """
-    images, records = images_and_records(index, dataset, size, cache_dir, xray_contrast)
-    bad = (records["problem"] != "").to_numpy()
-    if bad.any():
-        names = (index["path"][bad] + " (" + records["problem"][bad].to_numpy() + ")").tolist()
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        raise StudyError(f"{bad.sum()} of {len(index)} images are damaged: {', '.join(names[:20])}{more}.")
-    return images
-
-
-def image_records(
-    index: pd.DataFrame,
-    dataset: str,
-    size: int,
-    cache_dir: str | Path,
-    xray_contrast: XrayContrast = "before-resize",
-) -> pd.DataFrame:
-    """What the pass over the images saw of each: one row per row of the index, in its order.
-
-    Columns: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of preprocessed pixels
-    (equal, in one table: the network would see equal images; "" if not decoded); width and height in pixels, mode
-    (Pillow's name of what is stored) and format of the file (0 or "" if unknown); flawed, whether JPEG data have a
-    mistake that the decoder worked around; problem, "" when fine, else empty, unreadable, truncated, damaged or
-    tiny (a side under `lib.data.decoding.TINY` pixels). Never raises for a bad image.
-    """
-    return images_and_records(index, dataset, size, cache_dir, xray_contrast)[1]
-
-
 def images_and_records(
     index: pd.DataFrame,
     dataset: str,
@@ -196,7 +153,20 @@ def images_and_records(
     cache_dir: str | Path,
     xray_contrast: XrayContrast = "before-resize",
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Images as from `load_images`, black where there is a problem, and the records of `image_records`."""
+    """The preprocessed images of an index, and what the pass over them saw of each, both in its order.
+
+    Images: uint8 (n, size, size, 3), memory-mapped read-only, black where there is a problem; never raises for a bad
+    one. Records: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of preprocessed
+    pixels (equal, in one table: the network would see equal images; "" if not decoded); width and height in pixels,
+    mode (Pillow's name of what is stored) and format of the file (0 or "" if unknown); flawed, whether JPEG data have a
+    mistake that the decoder worked around; problem, "" when fine, else empty, unreadable, truncated, damaged or tiny (a
+    side under `lib.data.decoding.TINY` pixels).
+
+    The first call decodes every image on all cores and keeps both under `cache_dir`; later calls map them. The cache is
+    keyed by the preprocessing parameters and by path, size and modification time of every file, so a change of any
+    makes a new one. A call that is killed goes on where it was; a second process waits for the first. Everything under
+    `cache_dir` may be deleted at any time.
+    """
     folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
     records = np.load(folder / "records.npy")
     texts = {name: np.char.decode(records[name], "utf-8") for name in _RECORD.names if records[name].dtype.kind == "S"}

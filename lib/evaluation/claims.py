@@ -1,7 +1,6 @@
 """The claims of the paper against what this run measured, each with a rule that gives the verdict.
 
-All functions read data frames and nothing else; the rules stand in words in `claims.yaml` and beside every verdict in
-the claims table.
+The rules stand in words in `claims.yaml` and beside every verdict in the claims table.
 """
 
 import re
@@ -85,9 +84,9 @@ def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, Inactive]:
     """For data sets on which gamma is at or below 0 in kept attention models: in how many.
 
     The block multiplies a feature map that is never negative by gamma, and a ReLU follows: once gamma is at
-    or below 0 the branch gives zeros and gets no gradient, so it stays off, and what is left of the variant
-    is max-pooling and dropout. Where it is off in every run no claim about attention is judged; single runs that end so
-    stay in, as what training led to. (Where a map can be negative, gamma shuts nothing off: see `Model.gated`.)
+    or below 0 the branch gives zeros and gets no gradient, so it stays off; max-pooling and dropout are left.
+    Where it is off in every run no claim about attention is judged; single runs that end so stay in, as what training
+    led to. (Where a map can be negative, gamma shuts nothing off: see `Model.gated`.)
     """
     attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
     off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
@@ -160,9 +159,8 @@ def ledger(
     for fact in ("statement", "paper", "unit", "rule"):
         table[fact] = [getattr(CLAIMS[claim], fact) for claim in table["claim"]]
     columns = ["claim", "statement", "dataset", "paper", "ours", "ci_low", "ci_high", "unit", "n", "runs", "verdict"]
-    columns.append("rule")
     order = table["claim"].rank(method="first").sort_values().index
-    return table.reindex(columns=columns).loc[order].reset_index(drop=True)
+    return table.reindex(columns=[*columns, "rule"]).loc[order].reset_index(drop=True)
 
 
 def of_pairs(pairs, frames: dict[str, pd.DataFrame], inactive: Mapping[str, Inactive], **about) -> pd.DataFrame:
@@ -243,11 +241,10 @@ def _held_against(verdict, high, paper, words):
 def _relative(attacked, epsilons):
     baseline, attention = _share_survived(attacked, epsilons)
     change = relative_change(baseline, attention)
-    verdict = _verdict(change.low, change.high)
+    verdict = _held_against(_verdict(change.low, change.high), change.high, PAPER_GAIN, f"+{PAPER_GAIN} %")
     return {
         "ours": change.percent, "ci_low": change.low, "ci_high": change.high,
-        "n": baseline.shape[1], "seeds": len(baseline),
-        "verdict": _held_against(verdict, change.high, PAPER_GAIN, f"+{PAPER_GAIN} %"),
+        "n": baseline.shape[1], "seeds": len(baseline), "verdict": verdict,
     }  # fmt: skip
 
 

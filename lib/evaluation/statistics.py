@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import bootstrap, norm, t
-from sklearn.metrics import recall_score, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -19,9 +18,7 @@ from lib import StudyError
 
 TAILS = (0.025, 0.975)
 MANY = 30  # values from which the bootstrap of a mean is trusted by itself
-RESAMPLES = 2_000
 PAIRED_RESAMPLES = 10_000  # cheap: see `_resample`
-BLOCK = 4_000_000  # most weights (resamples x images) of a bootstrap held in memory at once
 
 
 class Interval(NamedTuple):
@@ -184,56 +181,6 @@ def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
     )
 
 
-def balanced_accuracy(labels, predicted, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Mean recall over the classes that occur in `labels`, with a stratified bootstrap interval.
-
-    `labels`, `predicted`: int, shape (images,). Images are resampled within their class, so that class
-    sizes stay fixed; then a class's number of hits is a binomial variable, and is drawn as such. A class
-    whose images are all right (or all wrong) does not vary: with few images per class read the interval
-    as a lower bound of the uncertainty. Raises StudyError for empty or unequal input.
-    """
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
-    if labels.shape != predicted.shape or labels.ndim != 1 or not labels.size:
-        raise StudyError(f"labels {labels.shape} and predictions {predicted.shape} must match in shape.")
-    classes, sizes = np.unique(labels, return_counts=True)
-    recalls = recall_score(labels, predicted, labels=classes, average=None)
-    draws = np.random.default_rng(seed).binomial(sizes, recalls, size=(resamples, len(classes))) / sizes
-    low, high = np.quantile(draws.mean(axis=1), TAILS)
-    return Interval(float(recalls.mean()), float(low), float(high))
-
-
-def macro_auc(labels, probabilities, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Area under the ROC curve, one-vs-rest and averaged over classes, with a stratified bootstrap interval.
-
-    `labels`: int, shape (images,); `probabilities`: float, shape (images, classes). Two classes: the
-    ordinary AUC of class 1. More: the plain mean over the classes that occur in `labels` (Hand and Till's
-    one-vs-one mean is something else). Images are resampled within their class. Raises StudyError for
-    shapes that do not fit and for fewer than two classes in `labels`.
-    """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-        raise StudyError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit.")
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise StudyError("An AUC needs images of at least two classes.")
-    targets = [1] if probabilities.shape[1] == 2 else present
-    estimate = np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in targets])
-
-    rng = np.random.default_rng(seed)
-    block = max(1, BLOCK // labels.size)
-    draws = []
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        weights = np.empty((size, labels.size))
-        for k in present:
-            members = np.flatnonzero(labels == k)
-            uniform = np.full(members.size, 1 / members.size)
-            weights[:, members] = rng.multinomial(members.size, uniform, size=size)
-        draws.append(np.mean([_weighted_auc(labels == k, probabilities[:, k], weights) for k in targets], 0))
-    low, high = np.quantile(np.concatenate(draws), TAILS)
-    return Interval(float(estimate), float(low), float(high))
-
-
 def mean_interval(values, seed: int = 0, bounds: tuple[float, float] = (-np.inf, np.inf)) -> MeanInterval:
     """Mean of values, one per image, with a BCa bootstrap interval (Efron 1987; scipy.stats.bootstrap).
 
@@ -379,14 +326,3 @@ def _student(mean, variances, freedom) -> tuple[float, float, float]:
     """A mean and its 95 % interval by Student's t, from the variances that add up."""
     half = t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
     return float(mean), float(mean - half), float(mean + half)
-
-
-def _weighted_auc(positive, scores, weights) -> np.ndarray:
-    """AUC of `scores` for each row of image weights (resamples, images): the Mann-Whitney form, ties half."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # first image of each tied group
-    ordered, positive = weights[:, order], positive[order]
-    positives = np.add.reduceat(ordered * positive, starts, axis=1)
-    negatives = np.add.reduceat(ordered * ~positive, starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    return (positives * below).sum(1) / (positives.sum(1) * negatives.sum(1))

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from lib import ROOT, StudyError
-from lib.profile.settings import Profile, Section
+from lib.profile.evaluation import Section
+from lib.profile.settings import Profile
 
 DEPARTURES = {
     "data": ["label", "split.max_images"],

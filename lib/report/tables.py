@@ -9,15 +9,10 @@ import pandas as pd
 
 from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenance, write_text
 from lib.evaluation import natural
+from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.comparison import median_distance, shares, softmax_gap
 from lib.evaluation.convergence import fallen
-from lib.evaluation.statistics import (
-    accuracy_over_seeds,
-    balanced_accuracy,
-    macro_auc,
-    mean_interval,
-    proportion,
-)
+from lib.evaluation.statistics import accuracy_over_seeds, mean_interval, proportion
 from lib.profile import Training
 from lib.report.index import TABLES
 

@@ -4,9 +4,9 @@
     python tests/benchmarks/data.py --data DIR           # the folder of the original data, for HAM10000 as it is
 
 Every work is timed in turn, ours and the peers', `--repeats` times after one warm-up, and the median counts. Ours
-is `lib.data.preprocessing.load_images` into an empty cache: it reads, hashes, decodes, resizes, examines and writes;
-the peers read, decode and resize only, and their floor, the JPEG decoder alone at the fraction of the size that is
-needed, does not resize either. Writes figures/bench/data.csv (work, ours_seconds, peer, peer_seconds,
+is `lib.data.preprocessing.images_and_records` into an empty cache: it reads, hashes, decodes, resizes, examines and
+writes; the peers read, decode and resize only, and their floor, the JPEG decoder alone at the fraction of the size that
+is needed, does not resize either. Writes figures/bench/data.csv (work, ours_seconds, peer, peer_seconds,
 ratio, required, n) and data.json (machine, versions). `ratio` is the peer's time over ours; for a training epoch it
 is ours over the peer's, as its limit is. HAM10000 is replaced by as many phantoms, and called so, where it is not.
 """
@@ -35,7 +35,7 @@ from machine import machine, timed, versions  # noqa: E402
 from lib.data import read_index  # noqa: E402
 from lib.data.decoding import decode_towards, read_header  # noqa: E402
 from lib.data.phantoms import draw_phantom, write_phantoms  # noqa: E402
-from lib.data.preprocessing import load_images  # noqa: E402
+from lib.data.preprocessing import images_and_records  # noqa: E402
 
 SIZE = 224
 FLOOR = "the JPEG decoder alone"
@@ -74,7 +74,7 @@ def readers(index, folder, dataset):
 
     def ours():
         cache = Path(tempfile.mkdtemp(dir=folder))
-        images = load_images(index, dataset, SIZE, cache)
+        images, _ = images_and_records(index, dataset, SIZE, cache)
         assert len(images) == len(index)
         shutil.rmtree(cache)
 
