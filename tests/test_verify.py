@@ -103,3 +103,11 @@ def test_other_settings_are_nothing_to_compare_with(packed, monkeypatch):
     monkeypatch.setattr("lib.study.results._settings", lambda _: {})
     with pytest.raises(StudyError, match="was made with other settings"):
         verify(packed)
+
+
+def test_a_file_that_lacks_an_outcome_is_refused_and_not_taken_to_agree(packed, monkeypatch):
+    name = f"attacks/{packed.study.headline().name}.csv"
+    text = packed.files[name].decode().splitlines()
+    monkeypatch.setitem(packed.files, name, "\n".join(text[:-1]).encode())
+    with pytest.raises(StudyError, match=r"baseline\.zip lacks outcomes of"):
+        verify(packed, images=len(packed.study.evaluated))

@@ -31,7 +31,8 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
     variant, seed, same_data (are images and starting weights those that it was published with?), answers (images),
     answers_differ, probability (the largest difference of one), images (attacked), outcomes (image and budget, for each
     attack that every run met), outcomes_differ, here and published (robust accuracy, a share, over these images and
-    budgets), agrees. Raises StudyError where the settings are others, or none of the published images is here.
+    budgets), agrees. Raises StudyError where the settings are others, none of the published images is here, or the file
+    lacks an outcome.
     """
     study, variant = packed.study, packed.variant
     if not packed.same_settings():
@@ -58,8 +59,10 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
     pairs = []
     for entry in entries:
         ours = study.robust_accuracy(classifier, rows, entry).set_index(keys)["correct"]
-        known = outcomes[entry.name].set_index(keys)["correct"]
-        pairs.append(pd.DataFrame({"here": ours.astype(bool), "published": known.reindex(ours.index).astype(bool)}))
+        known = outcomes[entry.name].set_index(keys)["correct"].reindex(ours.index)
+        if known.isna().any():
+            raise StudyError(f"{packed.path.name} lacks outcomes of {entry.name}: get the file anew.")
+        pairs.append(pd.DataFrame({"here": ours.astype(bool), "published": known.astype(bool)}))
     table = pd.concat(pairs).reset_index()
     table = table[table["epsilon"] > 0]
     others = int((table["here"] != table["published"]).sum())
