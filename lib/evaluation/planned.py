@@ -125,11 +125,13 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
     """
     comparisons = [("primary", planned.primary, None), *(("secondary", pair, None) for pair in planned.secondary)]
     if planned.control:
-        comparisons += [("control", planned.control, planned.control_runs), ("extended control", planned.control, None)]
+        comparisons.append(("control", planned.control, planned.control_runs))
+        if planned.control_runs:
+            comparisons.append(("extended control", planned.control, None))
     rows = []
     for (dataset, here), (kind, pair, first) in product(worst.groupby("dataset", sort=False), comparisons):
         found = by_run(here, [pair], budgets).iloc[:first]
-        if found.empty or (kind == "extended control" and len(found) <= (planned.control_runs or len(found))):
+        if found.empty or (kind == "extended control" and len(found) <= planned.control_runs):
             continue
         row = dict(zip(("difference", "ci_low", "ci_high", "p_value"), over_runs(found["difference"]), strict=True))
         row |= {"smallest_seen": smallest_seen(found["difference"])}
