@@ -97,7 +97,7 @@ RAISES = "Attention raises robust accuracy."
         (
             -1.0,
             1.0,
-            "By the control as planned not decided; with the runs added to it: attention raises robust accuracy.",
+            "By the positive control's 3 planned runs, not decided; by all 8, attention raises robust accuracy.",
         ),
         (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),
         (1.0, -0.5, "Not decided: the positive control's interval holds 0."),
@@ -106,10 +106,11 @@ RAISES = "Attention raises robust accuracy."
 )
 def test_what_the_planned_runs_of_the_control_say_stands_beside_what_all_say(first, then, words):
     planned = effects(8, ci_low=first)
-    added = planned.iloc[[1]].assign(kind="extended control", ci_low=then)
+    planned.loc[1, "runs"] = 3
+    added = planned.iloc[[1]].assign(kind="extended control", ci_low=then, runs=8)
     said = sentences.planned(pd.concat([planned, added]), {"d": "D"}, "original data")
     assert said.startswith(f"**{words}** D")
-    assert f"(95 % CI {first:+.1f} to +2.5), 8 runs" in said
+    assert f"(95 % CI {first:+.1f} to +2.5), 3 runs" in said
     assert f"with the runs added to those planned: +2.0 percentage points (95 % CI {then:+.1f} to +2.5)" in said
 
 

@@ -197,8 +197,12 @@ def lead(primary, controls=(), off=None) -> str:
     blind = [control.runs > 1 and not control.ci_low > 0 for control in controls]
     if blind and blind[-1]:
         return "Not decided: the positive control's interval holds 0."
-    words, doubt = ANSWERS[primary.conclusion], "By the control as planned not decided; with the runs added to it: "
-    return doubt + words[0].lower() + words[1:] if any(blind) else words
+    words = ANSWERS[primary.conclusion]
+    if not any(blind):
+        return words
+    few, all_of_them = (control.runs for control in controls)
+    words = words[0].lower() + words[1:]
+    return f"By the positive control's {few} planned runs, not decided; by all {all_of_them}, {words}"
 
 
 ANSWERS = {
