@@ -143,3 +143,9 @@ def test_adversarial_training_and_controls_cost_what_they_take():
     more = PAPER.model_copy(update={"controls": ["pooling", "frozen"]})
     few, many = (cost.stage_work(profile, "gradcam", "ham10000") for profile in (PAPER, more))
     assert many["gradient"] == pytest.approx(few["gradient"] * 4 / 2)
+
+
+def test_a_frozen_stem_makes_training_cheaper_and_nothing_else():
+    stem = PAPER.model_copy(update={"model": PAPER.model.model_copy(update={"frozen_up_to": "conv4_block6_out"})})
+    whole, part = (cost.stage_work(profile, "variant", "ham10000") for profile in (PAPER, stem))
+    assert (whole / part).to_list() == pytest.approx([cost.FROZEN, 1, 1])

@@ -18,6 +18,7 @@ from lib.profile import Profile, check
 
 EPOCHS = 75  # of a training that stops early: the paper's runs stop after 60 to 90 (section 3.3)
 GPU_TRAINING = 412  # images/s: ResNet-50, 224 px, float32 on one V100, from NVIDIA's DeepLearningExamples
+FROZEN = 5  # times as fast as training all layers, where those that stay are computed once: ham10000 on one core
 READING = 80  # original images/s on two cores; the slowest of `./reproduce bench data`
 START = 30  # seconds of a job for imports, compilation and figures, about what the notebooks of `quick` take
 MARGIN = 3  # by which a job may outrun what is expected before a cluster ends it
@@ -62,6 +63,7 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     if stage in looks:
         return variants * min(looks[stage][0], attacked) * looks[stage][1]
     epoch = max(settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation)))
+    epoch /= FROZEN if profile.model.frozen_up_to else 1
     if stage == "train":  # gamma under other settings, from every seed
         epochs = min(profile.contrast.get("epochs", settings.epochs), EPOCHS) if profile.contrast else 0
         return len(profile.seeds) * epochs * work(training=epoch, forward=validation)
