@@ -78,7 +78,8 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
         _corner(ax, count(here))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    words = "change of a pixel in $L_\\infty$, length of the whole change in $L_2$"
+    said = {"linf": "change of a pixel in $L_\\infty$", "l2": "length of the whole change in $L_2$"}
+    words = ", ".join(words for norm, words in said.items() if (table["norm"] == norm).any())
     figure.supxlabel(rf"$\epsilon$ in gray levels (1/255): {words}", fontsize=8)
     return legend(figure, axes[:1], int(figure.get_figwidth() / 1.2))
 
