@@ -73,7 +73,7 @@ def test_the_command_says_what_it_found(published, packed, monkeypatch, capsys, 
         main("test", "data/raw")
 
 
-def test_other_copies_of_the_images_are_compared_by_name_without_a_verdict(
+def test_other_copies_of_the_images_are_compared_by_name_and_are_no_disagreement(
     published, packed, monkeypatch, capsys, tmp_path
 ):
     row = verify(packed, images=8)
@@ -91,7 +91,15 @@ def test_other_copies_of_the_images_are_compared_by_name_without_a_verdict(
     monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
     monkeypatch.setattr("lib.study.verify.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # knows the patches
     assert len(main("test", "data/raw")) == 1
-    assert "baseline, seed 1: other images; 0 of 10" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "baseline, seed 1: agrees; 0 of 10" in said
+    assert "other copies than the published ones" in said
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.study.verify.ANSWERS", -1.0)  # as if they answered otherwise
+        assert not main("test", "data/raw")["agrees"].any()
+    said = capsys.readouterr().out
+    assert "baseline, seed 1: other images or starting weights; 0 of 10" in said
+    assert said.endswith("No verdict: that may be why some networks answer otherwise.\n")
     with pytest.raises(StudyError, match="only where images and starting weights are the same"):
         main("test", "data/raw", take_over=True)
     monkeypatch.setattr(Study, "index", more.iloc[:0])

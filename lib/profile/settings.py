@@ -106,9 +106,9 @@ class Model(Section):
 
     @property
     def weights_file(self) -> Path | None:
-        """The file on this machine that training starts from; None without weights, or where Keras downloads its own.
+        """The file on this machine that training starts from; None without one, or while it is yet to be fetched.
 
-        A machine without a network may keep the ImageNet weights that Keras would download under `data/weights`.
+        ImageNet weights stand under `data/weights`, see `lib.models.pretrained`.
         Raises StudyError when `weights` names a file that is not there.
         """
         if self.weights == "none":

@@ -19,7 +19,7 @@ import numpy as np
 from lib import ROOT, StudyError, artifacts
 from lib.artifacts.sources import sources
 from lib.data.prepared import PACKED, packed_files
-from lib.models.backbones import APPLICATIONS
+from lib.models.pretrained import starting_file
 from lib.profile import Profile, load_profile, profile_files
 from lib.study.study import Study
 
@@ -83,17 +83,9 @@ def _inside(path: Path) -> bool:
 
 
 def _weights(settings: Profile) -> Path | None:
-    """The file of starting weights; fetched by Keras into data/weights where it is not there."""
-    model = settings.model
-    if model.weights == "imagenet" and model.weights_file is None:
-        path = ROOT / "data" / "weights" / f"{model.backbone}_imagenet_notop.weights.h5"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            APPLICATIONS[model.backbone](include_top=False, weights="imagenet").save_weights(path)
-        except Exception as error:  # Keras raises bare Exception when a download fails
-            said = f"The ImageNet weights of {model.backbone} are not here ({error}); put them at {path}."
-            raise StudyError(said) from None
-    path = model.weights_file and Path(model.weights_file).resolve()
+    """The file of starting weights, which must lie in the repository."""
+    path = starting_file(settings.model)
+    path = path and path.resolve()
     if path and not path.is_relative_to(ROOT):
         raise StudyError(f"{path} must lie in {ROOT} to be packed, and model.weights name it from there.")
     return path

@@ -22,6 +22,7 @@ import pandas as pd
 from lib import ROOT, StudyError, artifacts
 from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.models import build_classifier
+from lib.models.pretrained import starting_file
 from lib.study.explanations import branch_of
 from lib.study.study import Study
 
@@ -70,6 +71,7 @@ def _settings(profile) -> dict:
 
 
 def _untrained(study: Study, variant: str) -> keras.Model:
+    starting_file(study.profile.model)
     sizes = len(study.info.classes), study.profile.preprocessing.image_size
     return build_classifier(study.profile.model, variant, *sizes, study.seed)
 

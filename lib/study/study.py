@@ -26,7 +26,7 @@ from lib.data.prepared import PACKED, Prepared, Rows, prepare, read_packed
 from lib.data.preprocessing import images_and_records
 from lib.evaluation import outcomes_of_one, robust_accuracy
 from lib.evaluation.claims import inactive_attention
-from lib.models import build_classifier, frozen, parameter_counts
+from lib.models import build_classifier, frozen, parameter_counts, pretrained
 from lib.models.adversarial import AdversarialTrainer
 from lib.models.training import best_epoch, rounded, set_determinism, train
 from lib.profile import load_profile, with_training
@@ -128,8 +128,8 @@ class Study(Named):
 
     @cached_property
     def starting_weights(self) -> dict[str, str]:
-        """The file that training starts from and its SHA-256; {} without one, or where Keras fetches its own."""
-        path = self.profile.model.weights_file
+        """The file that training starts from and its SHA-256; {} without one."""
+        path = pretrained.starting_file(self.profile.model)
         if path is None:
             return {}
         with open(path, "rb") as file:

@@ -2,7 +2,8 @@
 
 Each one whose weights are published answers the published test images, and is attacked on a few of them; every answer
 and outcome is compared with the published one. Where all agree, results that an earlier version of the code made may be
-taken over (`--take-over`). Of other copies of the images, or starting weights, it says how far answers differ.
+taken over (`--take-over`). With other copies of the images, or other starting weights, answers may differ, which is no
+disagreement.
 """
 
 import argparse
@@ -100,14 +101,15 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     with artifacts.replacing(ROOT / "data" / "runs" / name / "verified.csv") as temporary:
         table.to_csv(temporary, index=False)
-    if not table["same_data"].all():
-        print("No verdict: images or starting weights are others than the published ones (see data/README.md).")
-        if take_over:
-            raise StudyError("Results can be taken over only where images and starting weights are the same.")
-        return table
-    if not table["agrees"].all():
+    same, agrees = table["same_data"].all(), table["agrees"].all()
+    if take_over and not same:
+        raise StudyError("Results can be taken over only where images and starting weights are the same.")
+    if not same:
+        print("Images or starting weights are other copies than the published ones (see data/README.md).")
+    if same and not agrees:
         raise StudyError(f"{(~table['agrees']).sum()} of {len(table)} networks do not do what is published of them.")
-    print(f"All {len(table)} networks do here what is published of them.")
+    verdict = f"All {len(table)} networks do here what is published of them."
+    print(verdict if agrees else "No verdict: that may be why some networks answer otherwise.")
     for path in files if take_over else []:
         unpack(path, data, verified=True)
     if take_over:
@@ -121,7 +123,8 @@ def _verified(path, data):
 
 def said(row: dict) -> str:
     """A line on one network."""
-    verdict = "other images" if not row["same_data"] else "agrees" if row["agrees"] else "DOES NOT AGREE"
+    disagrees = "DOES NOT AGREE" if row["same_data"] else "other images or starting weights"
+    verdict = "agrees" if row["agrees"] else disagrees
     return (
         f"{row['variant']}, seed {row['seed']}: {verdict}; "
         f"{row['answers_differ']} of {row['answers']} answers differ, probabilities by {row['probability']:.1g}; "

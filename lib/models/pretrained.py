@@ -1,0 +1,68 @@
+"""The ImageNet weights that Keras publishes, fetched once and kept under `data/weights`.
+
+python -m lib.models.pretrained BACKBONE      # on a machine with a network, before nodes without one need them
+"""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+
+from lib import ROOT, StudyError, artifacts
+from lib.models.backbones import APPLICATIONS
+from lib.profile import Model
+
+CODE = Path(__file__).parents[2]
+TIMEOUT = 60  # seconds without an answer
+
+
+def starting_file(settings: Model) -> Path | None:
+    """The file that training starts from, fetched where `weights` is imagenet and it is not there; None without one.
+
+    One process fetches, the others wait. A process of its own, since the bytes of a saved network depend on what was
+    built before it: the file is then the same on every machine of these versions, and so are the keys of what starts
+    from it. Raises StudyError, in one sentence, if that fails; nothing partial is left.
+    """
+    path = settings.weights_file
+    if path or settings.weights != "imagenet":
+        return path
+    folder = ROOT / "data" / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{settings.backbone}_imagenet_notop.weights.h5"
+    with open(folder / f".{path.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
+        if not path.is_file():
+            with artifacts.replacing(path) as temporary:
+                _fetch(settings.backbone, temporary, path)
+    return path
+
+
+def _fetch(backbone: str, temporary: Path, path: Path) -> None:
+    print(f"Fetching the ImageNet weights of {backbone} that Keras publishes ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as home:  # Keras takes what an interrupted download left for the whole file
+        own = {"KERAS_HOME": home, "KERAS_BACKEND": keras.backend.backend()}
+        command = [sys.executable, "-m", "lib.models.pretrained", backbone, str(temporary.resolve())]
+        done = subprocess.run(command, cwd=CODE, env=os.environ | own, capture_output=True, text=True)
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] or ["the process was ended"]
+        raise StudyError(
+            f"The ImageNet weights of {backbone} could not be fetched ({why[0]}); without a network, put them at "
+            f"{path}, or give model.weights the path of a weights file, or none."
+        )
+
+
+if __name__ == "__main__":
+    backbone, *target = sys.argv[1:]
+    if target:
+        socket.setdefaulttimeout(TIMEOUT)
+        APPLICATIONS[backbone](include_top=False, weights="imagenet", input_shape=(224, 224, 3)).save_weights(target[0])
+    else:
+        try:
+            print(starting_file(Model(backbone=backbone)))
+        except StudyError as error:
+            sys.exit(f"weights: {error}")
