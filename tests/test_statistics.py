@@ -12,7 +12,6 @@ from lib.evaluation import classification, statistics
 from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.statistics import (
     accuracy_over_seeds,
-    balanced_difference,
     holm,
     mean_interval,
     mean_over_seeds,
@@ -110,8 +109,7 @@ def test_variance_over_seeds_is_unbiased_and_the_interval_student_s(monkeypatch)
 def test_intervals_over_few_training_runs_cover_the_truth():
     """Three runs that differ by chance as much as their images make them: Student's quantiles are needed."""
     rng = np.random.default_rng(0)
-    hits, repetitions = np.zeros(4), 200
-    classes = np.repeat([0, 1, 2], [100, 40, 10])
+    hits, repetitions = np.zeros(3), 200
     for repetition in range(repetitions):
         run, image = rng.normal(0, 0.1, (2, 3, 1)), rng.normal(0, 0.2, (1, 1, 150))
         right = rng.random((2, 3, 150)) < np.clip(0.5 + run + image, 0, 1)
@@ -119,7 +117,6 @@ def test_intervals_over_few_training_runs_cover_the_truth():
         some = np.where(rng.random(values.shape) < [[0.9], [0.5], [0.7]], values, np.nan)
         found = (
             paired_difference(*right, seed=repetition),
-            balanced_difference(*right, classes),
             mean_over_seeds(values),
             mean_over_seeds(some),
         )
@@ -345,21 +342,6 @@ def test_accuracy_over_seeds_covers_the_spread_of_training_runs():
     # identical runs hold no more than one: about the normal interval of one run
     share = runs[1].mean()
     assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.1)
-
-
-def test_balanced_difference_is_that_of_the_balanced_accuracies():
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), [60, 20, 5])
-    first, second = rng.integers(0, 3, (2, len(labels)))
-    change = balanced_difference(first == labels, second == labels, labels)
-    expected = balanced_accuracy_score(labels, second) - balanced_accuracy_score(labels, first)
-    assert change.mean == pytest.approx(expected)
-    one_class = balanced_difference(first == labels, second == labels, np.zeros(len(labels), int))
-    by_image = (second == labels).astype(float) - (first == labels)
-    expected = stats.t.interval(0.95, len(labels) - 1, by_image.mean(), stats.sem(by_image))
-    np.testing.assert_allclose(one_class[1:3], expected)
-    with pytest.raises(StudyError):
-        balanced_difference(first == labels, second == labels, labels[1:])
 
 
 def test_an_interval_of_a_share_holds_it_down_to_the_last_bit():

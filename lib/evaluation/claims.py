@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lib.evaluation.comparison import compare, matrix, of_all, under
+from lib.evaluation.comparison import compare, matrix
 from lib.evaluation.planned import worst_case
 from lib.evaluation.statistics import (
     MeanInterval,
-    balanced_difference,
     mean_over_seeds,
     paired_difference,
     relative_change,
@@ -113,7 +112,7 @@ def ledger(
 ) -> pd.DataFrame:
     """The claims table: claim, statement, dataset, paper, ours, ci_low, ci_high, unit, n, runs, verdict, rule.
 
-    `headline`: attack, norm and output of the main attack; C1, C2 and S3 are judged on the worst case over all attacks
+    `headline`: attack, norm and output of the main attack; C1 and C2 are judged on the worst case over all attacks
     of this norm and output that every run met, see `lib.evaluation.planned.worst_case`. `resnet50_percent`: the
     block's share of ResNet-50's parameters (C4), `head_percent`: that of all parameters that the attentive network
     has more than the baseline, of 7 classes. `protocol`: whether training ran with the paper's 300 epochs and
@@ -125,8 +124,8 @@ def ledger(
     curve = compare(worst, *headline)
     rows = []
     for dataset in dict.fromkeys(outcomes["dataset"]):
-        here, hardest, attacked, tested, trained, explained = (
-            table[table["dataset"] == dataset] for table in (curve, worst, outcomes, predictions, histories, shifts)
+        here, hardest, tested, trained, explained = (
+            table[table["dataset"] == dataset] for table in (curve, worst, predictions, histories, shifts)
         )
         standing = here[here[["baseline", "attention"]].max(axis="columns") > 0]
         typical, extreme = (standing.loc[standing["regime"] == regime, "epsilon"] for regime in ("typical", "extreme"))
@@ -137,10 +136,7 @@ def ledger(
             "C2": _difference(hardest, extreme),
             "C3": _clean(tested),
             "C5": _stopping(trained, protocol),
-            "C6": _gradcam(explained, "baseline", ("reproduced", "inconclusive")),
-            "S1": _softmax(attacked, typical, headline),
-            "S2": _gradcam(explained, _same_head(explained), ("due to the attention", "no difference seen")),
-            "S3": _balanced(hardest, typical),
+            "C6": _gradcam(explained),
         }
         rows += [{"claim": claim, "dataset": dataset} | row for claim, row in found.items()]
     for row in rows:
@@ -148,7 +144,7 @@ def ledger(
         if runs and runs.all:
             row["verdict"] = f"{UNTESTABLE}: attention inactive in {runs}, gamma <= 0 ({label})"
             continue
-        if row.get("seeds") == 1 and not row["verdict"].startswith("not tested"):
+        if row.get("seeds") == 1:
             row["verdict"] = UNDECIDED
         row["verdict"] += f" ({label}; attention inactive in {runs})" if runs else f" ({label})"
     few = resnet50_percent < CLAIMS["C4"].paper_value
@@ -187,21 +183,12 @@ def first_pair(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_pair(table: pd.DataFrame, variant: str, against: str) -> pd.DataFrame:
-    """The rows of the training runs that both variants have, under the names `attention` and `baseline`.
-
-    The controls that share the head of attention keep their name.
-    """
+    """The rows of the training runs that both variants have, under the names `attention` and `baseline`."""
     run = pd.MultiIndex.from_frame(table[["dataset", "seed"]])
     shared = [run.isin(run[table["variant"] == name]) for name in (variant, against)]
     names = {variant: "attention", against: "baseline"}
-    others = [name for name in ("pooling", "uniform") if name not in names]
-    table = table[shared[0] & shared[1] & table["variant"].isin([*names, *others])]
+    table = table[shared[0] & shared[1] & table["variant"].isin(names)]
     return table.assign(variant=table["variant"].replace(names))
-
-
-def _same_head(shifts) -> str:
-    """The control with the head of attention: `uniform`, which has its scale too, where that was trained."""
-    return "uniform" if "uniform" in set(shifts["variant"]) else "pooling"
 
 
 def _verdict(low: float, high: float, above: float = 0.0, below: float = 0.0) -> str:
@@ -218,11 +205,11 @@ def _judged_where_some(judge):
     return judged
 
 
-def _in_points(change, verdict, scale=100):
+def _in_points(change, verdict):
     """A row of the ledger from a paired difference of shares."""
     return {
         "n": change.images, "seeds": change.seeds, "verdict": verdict,
-        "ours": scale * change.difference, "ci_low": scale * change.low, "ci_high": scale * change.high,
+        "ours": 100 * change.difference, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
     }  # fmt: skip
 
 
@@ -256,41 +243,6 @@ def _difference(attacked, epsilons):
     return _in_points(change, _held_against(verdict, change.high, paper, f"+{PAPER_EXTREME} %"))
 
 
-@_judged_where_some
-def _balanced(attacked, epsilons):
-    shares = _share_survived(attacked, epsilons)
-    labels = attacked.groupby("image_id")["label"].first()  # by image_id, as in the matrices of shares
-    change = balanced_difference(*shares, labels.to_numpy())
-    words = {"reproduced": "higher", "not reproduced": "lower", "inconclusive": "no difference seen"}
-    return {
-        "ours": 100 * change.mean, "ci_low": 100 * change.low, "ci_high": 100 * change.high,
-        "n": change.n, "seeds": len(shares[0]), "verdict": words[_verdict(change.low, change.high)],
-    }  # fmt: skip
-
-
-@_judged_where_some
-def _softmax(outcomes, epsilons, headline):
-    for attack in (headline[:2], ("pgd", "linf")):
-        routes = [under(outcomes, *attack, through) for through in ("logits", "softmax")]
-        both = epsilons[np.all([epsilons.isin(route["epsilon"]) for route in routes], axis=0)]
-        if len(both):
-            break
-    else:
-        return {"verdict": UNTESTABLE}
-    shared = of_all(pd.concat(routes), "through")
-    logits, softmax = (_share_survived(shared[shared["through"] == through], both) for through in ("logits", "softmax"))
-    # Differences of shares lie in [-1, 1], the bootstrap takes shares: halved, and doubled again, and with them the
-    # difference of 1 that the two made-up images have.
-    hidden = [(1 + through - true) / 2 for through, true in zip(softmax, logits, strict=True)]
-    change = paired_difference(*hidden, step=0.5)
-    words = {
-        "reproduced": "gain overstated through the softmax",
-        "not reproduced": "gain understated through the softmax",
-        "inconclusive": "no difference seen",
-    }
-    return _in_points(change, words[_verdict(change.low, change.high)], 200)
-
-
 def _clean(predictions):
     change = paired_difference(*(matrix(predictions, "variant", variant) > 0 for variant in ("baseline", "attention")))
     return _in_points(change, _verdict(change.low, change.high, above=-CLEAN_MARGIN))
@@ -312,14 +264,12 @@ def map_difference(shifts: pd.DataFrame, other: str = "baseline", attentive: str
     return mean_over_seeds((wide[attentive] - wide[other]).unstack("image_id").to_numpy())  # noqa: PD010
 
 
-def _gradcam(shifts, other, words):
+def _gradcam(shifts):
     shifts = shifts[shifts["map"] == "gradcam"]
-    if other not in set(shifts["variant"]):
-        return {"verdict": f"not tested: no {other} was trained"}
-    mean = map_difference(shifts, other)
-    verdict = words[0 if mean.low > 0 or mean.high < 0 else 1]
+    mean = map_difference(shifts)
+    verdict = "reproduced" if mean.low > 0 or mean.high < 0 else "inconclusive"
     return {
-        "n": mean.n, "seeds": shifts.loc[shifts["variant"] == other, "seed"].nunique(),
+        "n": mean.n, "seeds": shifts.loc[shifts["variant"] == "baseline", "seed"].nunique(),
         "ours": mean.mean, "ci_low": mean.low, "ci_high": mean.high,
         "verdict": verdict if mean.n >= FEWEST_MAPS else UNTESTABLE,
     }  # fmt: skip

@@ -97,7 +97,7 @@ def accuracy_over_seeds(correct) -> Interval:
     return Interval(float(correct.mean()), float(low), float(high))
 
 
-def paired_difference(baseline, attention, seed: int = 0, step: float = 1.0) -> PairedDifference:
+def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
     """Difference of two variants' accuracies on the same images, attention minus baseline.
 
     `baseline`, `attention`: shape (images,) or (seeds, images), row i of both from the same seed; bool, or
@@ -108,8 +108,7 @@ def paired_difference(baseline, attention, seed: int = 0, step: float = 1.0) -> 
     their spread is itself poorly known, for which the interval is widened (`_widening`). It contains the
     Laplace adjustment of Bonett and Price (2012): two images more, on one of which only the baseline and on
     the other only attention is right. Without it two variants that agree on every image would get an
-    interval of zero width. `step`: by how much the variants differ on these two; below 1 where the inputs are
-    scaled so that an outcome is worth less than 1.
+    interval of zero width.
 
     `p_value`: McNemar's exact test; by the share survived where outcomes are shares, a sign test. NaN with
     several seeds, where a test over images would ignore that training runs differ. `first_better`,
@@ -117,7 +116,7 @@ def paired_difference(baseline, attention, seed: int = 0, step: float = 1.0) -> 
     Raises StudyError for shapes that differ, empty input and values outside [0, 1].
     """
     baseline, attention = _pair(baseline, attention)
-    first, second = _resample(baseline, attention, seed, step)
+    first, second = _resample(baseline, attention, seed)
     low, high = np.quantile(second - first, TAILS)
     lead = np.round((attention - baseline).sum(axis=0), 9)  # shares that are equal but for rounding
     first_better, second_better = int((lead < 0).sum()), int((lead > 0).sum())
@@ -133,25 +132,6 @@ def paired_difference(baseline, attention, seed: int = 0, step: float = 1.0) -> 
         baseline.shape[0],
         _covers(baseline),
     )
-
-
-def balanced_difference(baseline, attention, labels) -> MeanInterval:
-    """Difference of two variants' balanced accuracies on the same images: the mean over classes of each class's own.
-
-    `baseline`, `attention`: as in `paired_difference`; `labels`: int, (images,). Student's t on the sum of the
-    variances by images within each class and by seeds, with the degrees of freedom of Satterthwaite (1946). A class
-    on whose images both agree adds no variance: with few images in a class read the interval as a lower bound.
-    Raises StudyError for shapes that do not fit, empty input and values outside [0, 1].
-    """
-    baseline, attention = _pair(baseline, attention)
-    labels = np.asarray(labels)
-    if labels.shape != baseline.shape[1:]:
-        raise StudyError(f"labels {labels.shape} do not fit outcomes {baseline.shape}.")
-    classes = [(attention - baseline)[:, labels == label] for label in np.unique(labels)]
-    by_seed = np.mean([change.mean(axis=1) for change in classes], axis=0)
-    parts = [(by_seed, 1.0), *((change.mean(axis=0), 1 / len(classes)) for change in classes)]
-    variances, freedom = _sum_of_variances([(share**2 * v.var() / v.size, v.size) for v, share in parts])
-    return MeanInterval(*_student(by_seed.mean(), variances, freedom), labels.size, 0)
 
 
 def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
@@ -267,7 +247,7 @@ def _percent(first, second):
         return 100 * (np.float64(second) / first - 1)
 
 
-def _resample(first, second, seed: int, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies of two variants in bootstrap resamples, each of shape (PAIRED_RESAMPLES,).
 
     Images are drawn with all their outcomes, seeds with all their images, crossed (Owen 2007, "The
@@ -277,7 +257,7 @@ def _resample(first, second, seed: int, step: float = 1.0) -> tuple[np.ndarray, 
     """
     rng = np.random.default_rng(seed)
     seeds, images = first.shape
-    extra = np.tile([0.5 + step / 2, 0.5 - step / 2], (seeds, 1))
+    extra = np.tile([1.0, 0.0], (seeds, 1))
     outcomes = np.vstack([np.hstack([first, extra]), np.hstack([second, 1 - extra])])
     # Images with the same outcomes are interchangeable: drawing how often each pattern occurs has the same
     # distribution as drawing images, and costs the same for any number of images.
