@@ -3,6 +3,7 @@
 python -m lib.models.pretrained BACKBONE      # on a machine with a network, before nodes without one need them
 """
 
+import argparse
 import fcntl
 import os
 import socket
@@ -57,12 +58,16 @@ def _fetch(backbone: str, temporary: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    backbone, *target = sys.argv[1:]
-    if target:
+    parser = argparse.ArgumentParser("python -m lib.models.pretrained", description="Fetch Keras' ImageNet weights.")
+    parser.add_argument("backbone", choices=APPLICATIONS)
+    parser.add_argument("file", nargs="?", help=argparse.SUPPRESS)  # in a process of its own
+    given = parser.parse_args()
+    if given.file:
         socket.setdefaulttimeout(TIMEOUT)
-        APPLICATIONS[backbone](include_top=False, weights="imagenet", input_shape=(224, 224, 3)).save_weights(target[0])
+        network = APPLICATIONS[given.backbone](include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+        network.save_weights(given.file)
     else:
         try:
-            print(starting_file(Model(backbone=backbone)))
+            print(starting_file(Model(backbone=given.backbone)))
         except StudyError as error:
             sys.exit(f"weights: {error}")
