@@ -194,3 +194,14 @@ def test_the_dose_is_the_change_of_the_logits_by_their_size():
     assert list(table["answers"]) == pytest.approx([50, 50])
     apart = planning.by_run(worst, [["attention", "baseline"]], BUDGETS)["difference"]
     assert list(table["difference"]) == pytest.approx(list(apart[:2]))
+
+
+def test_doses_are_described_by_variant_with_student_s_interval():
+    rows = [("d", "strong", s, 60 + s, x) for s, x in enumerate((1.0, 2.0, 4.0))]
+    rows += [("d", "weak", 0, 0.0, 0.5), ("d", "weak", 1, 20.0, np.nan), ("d", "weak", 2, 30.0, 1.5)]
+    dose = pd.DataFrame(rows, columns=["dataset", "variant", "seed", "part", "difference"])
+    weak, strong = planning.by_dose(dose).itertuples(index=False)
+    assert (weak.variant, weak.runs, weak.off, weak.part_low, weak.part_high) == ("weak", 2, 1, 0, 30)
+    assert (strong.variant, strong.runs, strong.off, strong.part_low, strong.part_high) == ("strong", 3, 0, 60, 62)
+    expected = stats.t.interval(0.95, 2, np.mean([1, 2, 4]), stats.sem([1, 2, 4]))
+    assert (strong.ci_low, strong.ci_high) == pytest.approx(expected)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
+from lib.evaluation.planned import by_dose
 from lib.profile import Profile, load_profile
 from lib.report import sentences
 from lib.report.tables import written
@@ -39,6 +40,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "shares": (shares.min(), shares.max()),
+        "doses": [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")],
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,

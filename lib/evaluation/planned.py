@@ -237,3 +237,18 @@ def dose(branch: pd.DataFrame, worst: pd.DataFrame, budgets) -> pd.DataFrame:
     pairs = [[variant, "baseline"] for variant in dict.fromkeys(table["variant"])]
     differences = by_run(worst, pairs, budgets).rename(columns={"one": "variant"})
     return table.merge(differences[[*RUN, "difference"]], "left", RUN)
+
+
+def by_dose(dose: pd.DataFrame) -> pd.DataFrame:
+    """The runs of `dose` that have a baseline, a row for each variant, the weakest branch first; described, not tested.
+
+    Columns: dataset, variant, runs, off (runs whose branch changes nothing), part_low, part_high (percent), difference,
+    ci_low, ci_high (percentage points, Student's t over the runs; NaN of one run).
+    """
+    rows = []
+    for key, runs in dose.dropna(subset="difference").groupby(["dataset", "variant"], sort=False):
+        off = int((runs["part"] == 0).sum())
+        rows.append((*key, len(runs), off, runs["part"].min(), runs["part"].max(), *over_runs(runs["difference"])[:3]))
+    columns = ["dataset", "variant", "runs", "off", "part_low", "part_high", "difference", "ci_low", "ci_high"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["dataset", "part_high"], ignore_index=True)

@@ -36,6 +36,9 @@ COLUMNS = {
     "epochs_max": "most epochs",
     "stopped_epoch": "epochs trained",
     "kept_epoch": "epoch kept",
+    "part_low": "change of logits, % from",
+    "part_high": "% to",
+    "off": "branch off in",
     "dataset": "data set",
     "regime": "budget",
 }
