@@ -1,6 +1,6 @@
 """The ImageNet weights that Keras publishes, fetched once and kept under `data/weights`.
 
-python -m lib.models.pretrained BACKBONE      # on a machine with a network, before nodes without one need them
+`python -m lib.models.pretrained BACKBONE` does it on a machine with a network, before nodes without one need them.
 """
 
 import argparse
