@@ -54,6 +54,7 @@ def published(tmp_path, monkeypatch):
         "import keras.src.applications.mobilenet_v2 as network\n" + f"network.BASE_WEIGHT_PATH = {address!r}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(start))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("lib.profile.settings.ROOT", tmp_path)
     monkeypatch.setattr("lib.models.pretrained.ROOT", tmp_path)
     yield network
