@@ -203,12 +203,12 @@ def test_compare_is_paired_and_splits_regimes_at_ten_percent():
     assert table["p_holm"].to_list() == pytest.approx(multipletests(table["p_value"], method="holm")[1])
 
 
-def both_ways(softmax_baseline, softmax_attention, attack="pgd", **options):
+def both_ways(softmax_baseline, softmax_attention, **options):
     """PGD through the logits at fixed robust accuracies, and another run of it through the softmax."""
     return pd.concat(
         [
             outcomes((0.9, 0.4, 0.05), (0.9, 0.5, 0.05), **options),
-            outcomes(softmax_baseline, softmax_attention, attack=(attack, "linf", "softmax"), **options),
+            outcomes(softmax_baseline, softmax_attention, attack=("pgd", "linf", "softmax"), **options),
         ],
         ignore_index=True,
     )

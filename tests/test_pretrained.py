@@ -56,7 +56,6 @@ def published(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(start))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("lib.profile.settings.ROOT", tmp_path)
-    monkeypatch.setattr("lib.models.pretrained.ROOT", tmp_path)
     yield network
     server.shutdown()
     server.server_close()

@@ -27,7 +27,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     }
     effects, claims = tables["effects"], first_pair(tables["claims"])
     primary, controls, secondary = sentences.by_kind(effects)
-    shares = tables["dose"].query("variant == @primary.one")["part"]
+    doses = [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     title = sentences.titles_of(settings)[DATASET]
     values = {
@@ -39,8 +39,8 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "say": sentences.say,
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
-        "shares": (shares.min(), shares.max()),
-        "doses": [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")],
+        "doses": doses,
+        "primary_dose": next(row for row in doses if row.variant == primary.one),
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,

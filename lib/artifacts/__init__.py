@@ -42,6 +42,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time makes `path`; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
+        yield
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with replacing(path) as temporary:
@@ -139,9 +148,7 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
     on and stands in its provenance, with `facts` and the seconds it took. Two processes that want the same
     artifact do not both make it: the second waits and reads.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
+    with locked(path):
         record = read_provenance(path)
         if _taking and path.is_file() and record.get("key") not in (None, key):
             record |= {"key": key, "taken_over": environment() | _taking[-1]}

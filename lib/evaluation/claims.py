@@ -256,12 +256,12 @@ def _stopping(histories, protocol):
     return row | {"verdict": "reproduced" if stopped.between(60, 90).mean() > 0.5 else "not reproduced"}
 
 
-def map_difference(shifts: pd.DataFrame, other: str = "baseline", attentive: str = "attention") -> MeanInterval:
-    """Attention minus another variant in the rank correlation of clean and attacked Grad-CAM, paired by image (C6)."""
+def map_difference(shifts: pd.DataFrame, attentive: str = "attention") -> MeanInterval:
+    """Attention minus baseline in the rank correlation of clean and attacked Grad-CAM, paired by image (C6)."""
     wide = shifts[shifts["map"] == "gradcam"].pivot_table(
         index=["seed", "image_id"], columns="variant", values="rank_correlation", dropna=False
     )
-    return mean_over_seeds((wide[attentive] - wide[other]).unstack("image_id").to_numpy())  # noqa: PD010
+    return mean_over_seeds((wide[attentive] - wide["baseline"]).unstack("image_id").to_numpy())  # noqa: PD010
 
 
 def _gradcam(shifts):

@@ -292,11 +292,7 @@ def _variances_of_mean(values) -> tuple[tuple[float, float], float]:
     weight = 1 / (means.size * (~np.isnan(values)).sum(axis=1))  # of each value of a seed
     # Each image's share in the error of the mean.
     shares = np.nansum((values - means[:, None]) * weight[:, None], axis=0)
-    return _sum_of_variances([(means.var() / means.size, means.size), ((shares**2).sum(), shares.size)])
-
-
-def _sum_of_variances(parts) -> tuple[tuple[float, ...], float]:
-    """Unbiased variances from pairs of (biased variance, values it is of), and the degrees of freedom of their sum."""
+    parts = (means.var() / means.size, means.size), ((shares**2).sum(), shares.size)  # biased, and of how many values
     variances = tuple(float(variance * n / (n - 1)) if n > 1 else 0.0 for variance, n in parts)
     terms = sum(v**2 / (n - 1) for v, (_, n) in zip(variances, parts, strict=True) if n > 1)
     return variances, sum(variances) ** 2 / terms if terms else np.inf

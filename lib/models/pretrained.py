@@ -4,7 +4,6 @@
 """
 
 import argparse
-import fcntl
 import os
 import socket
 import subprocess
@@ -18,7 +17,6 @@ from lib import ROOT, StudyError, artifacts
 from lib.models.backbones import APPLICATIONS
 from lib.profile import Model
 
-CODE = Path(__file__).parents[2]
 TIMEOUT = 60  # seconds without an answer
 
 
@@ -32,11 +30,8 @@ def starting_file(settings: Model) -> Path | None:
     path = settings.weights_file
     if path or settings.weights != "imagenet":
         return path
-    folder = ROOT / "data" / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{settings.backbone}_imagenet_notop.weights.h5"
-    with open(folder / f".{path.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
+    path = settings.imagenet_file
+    with artifacts.locked(path):
         if not path.is_file():
             with artifacts.replacing(path) as temporary:
                 _fetch(settings.backbone, temporary, path)
@@ -48,7 +43,7 @@ def _fetch(backbone: str, temporary: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory() as home:  # Keras takes what an interrupted download left for the whole file
         own = {"KERAS_HOME": home, "KERAS_BACKEND": keras.backend.backend()}
         command = [sys.executable, "-m", "lib.models.pretrained", backbone, str(temporary.resolve())]
-        done = subprocess.run(command, cwd=CODE, env=os.environ | own, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or ["the process was ended"]
         raise StudyError(

@@ -105,17 +105,20 @@ class Model(Section):
         return self.feature_layer not in BACKBONES[self.backbone].get("signed", [])
 
     @property
+    def imagenet_file(self) -> Path:
+        """Where the backbone's ImageNet weights stand, or will; see `lib.models.pretrained`."""
+        return ROOT / "data" / "weights" / f"{self.backbone}_imagenet_notop.weights.h5"
+
+    @property
     def weights_file(self) -> Path | None:
         """The file on this machine that training starts from; None without one, or while it is yet to be fetched.
 
-        ImageNet weights stand under `data/weights`, see `lib.models.pretrained`.
         Raises StudyError when `weights` names a file that is not there.
         """
         if self.weights == "none":
             return None
         if self.weights == "imagenet":
-            path = ROOT / "data" / "weights" / f"{self.backbone}_imagenet_notop.weights.h5"
-            return path if path.is_file() else None
+            return self.imagenet_file if self.imagenet_file.is_file() else None
         path = Path(self.weights)
         if not path.is_file():
             raise StudyError(f"model.weights names {self.weights}, which is not a file; give imagenet, none or a path.")

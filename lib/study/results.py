@@ -71,7 +71,7 @@ def _settings(profile) -> dict:
 
 
 def _untrained(study: Study, variant: str) -> keras.Model:
-    starting_file(study.profile.model)
+    starting_file(study.profile.model)  # before each of several processes has Keras fetch its own
     sizes = len(study.info.classes), study.profile.preprocessing.image_size
     return build_classifier(study.profile.model, variant, *sizes, study.seed)
 
