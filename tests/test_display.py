@@ -10,14 +10,14 @@ from rich.console import Console
 
 from lib import ROOT
 from lib.profile import load_profile
-from tools import display, failures
+from tools import cost, display, failures
 
 PROFILE = load_profile("test")
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    for module in (display, failures):
+    for module in (cost, display, failures):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path / "data" / "runs" / "test"
 
@@ -28,13 +28,22 @@ def touch(path):
 
 
 def test_every_job_of_the_graph_is_counted(place):
-    todo = display.jobs(PROFILE, PROFILE.datasets)
+    todo = cost.jobs(PROFILE, PROFILE.datasets)
     assert {dataset for dataset, _ in todo.values()} == {"ham10000", "chestxray14", ""}
     markers = [marker.relative_to(place).as_posix() for marker, (dataset, _) in todo.items() if dataset == "ham10000"]
     variants = [f"ham10000/seed{seed}/{name}/variant.done" for seed in (0, 1) for name in PROFILE.variants]
     stages = ("prepare", "train", "attack", "gradcam", "why")  # later seeds have no notebooks
     assert sorted(markers) == sorted(variants + [f"ham10000/seed0/{stage}.done" for stage in stages])
-    assert {stage for _, stage in todo.values()} == set(display.seconds(PROFILE))
+    assert {stage for _, stage in todo.values()} == set(cost.STAGES)
+
+
+def test_a_job_takes_what_it_took_in_the_published_run_or_what_is_expected_of_it(place):
+    quick, unpublished = load_profile("quick"), PROFILE
+    table = pd.read_csv(ROOT / "figures" / "published" / "quick" / "tables" / "timings.csv")
+    [took] = display.seconds(quick, [("ham10000", "variant")])
+    assert took == table[table["stage"] == "variant"]["seconds"].mean()
+    [long, short] = display.seconds(unpublished, [("ham10000", "variant"), ("", "report")])
+    assert long == cost.seconds(unpublished, "variant", "ham10000") > short == cost.START
 
 
 def finish(folder, clean, curve):

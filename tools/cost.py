@@ -8,6 +8,8 @@ Counted are images trained on, images whose input gradient is taken, and images 
 import math
 import sys
 from functools import cache
+from itertools import product
+from pathlib import Path
 
 import pandas as pd
 from tabulate import tabulate
@@ -23,8 +25,18 @@ READING = 80  # original images/s on two cores; the slowest of `./reproduce benc
 START = 30  # seconds of a job for imports, compilation and figures, about what the notebooks of `quick` take
 MARGIN = 3  # by which a job may outrun what is expected before a cluster ends it
 THROUGHPUT = PUBLISHED / "bench" / "throughput.csv"
-STAGES = ("prepare", "variant", "train", "attack", "gradcam", "why", "results", "report")
+STAGES = ("prepare", "variant", "train", "attack", "gradcam", "why", "results", "report")  # as the graph has them
 STEPS = {"fgsm": 1, "bim": 10, "mi_fgsm": 10, "pgd": 20, "square": 5000}  # by default; of all others 100
+
+
+def jobs(profile: Profile, datasets: list[str]) -> dict[Path, tuple[str, str]]:
+    """The marker that each job leaves when it is done, with its data set ("" for the study's end) and stage."""
+    runs, found = ROOT / "data" / "runs" / profile.profile, {}
+    for dataset, seed in product(datasets, profile.seeds):
+        place, whole = runs / dataset / f"seed{seed}", bool(profile.whole_variants_of(seed))
+        found |= {place / name / "variant.done": (dataset, "variant") for name in profile.variants_of(seed)}
+        found |= {place / f"{name}.done": (dataset, name) for name in STAGES[:-2] if whole and name != "variant"}
+    return found | {runs / f"{stage}.done": ("", stage) for stage in STAGES[-2:]}
 
 
 def work(training=0.0, gradient=0.0, forward=0.0) -> pd.Series:
@@ -125,14 +137,10 @@ def megabytes(profile: Profile, stage: str) -> int:
 
 def cost_table(profile: Profile, datasets: list[str]) -> pd.DataFrame:
     """One row per stage: stage, jobs, cpu_hours (of the measured machine), gpu_hours; in the order of the graph."""
-    whole = sum(bool(profile.whole_variants_of(seed)) for seed in profile.seeds)
-    variants, rows = sum(len(profile.variants_of(seed)) for seed in profile.seeds), []
-    for stage in STAGES:
-        sets = datasets if stage not in ("results", "report") else [None]
-        jobs = {"variant": variants, "results": 1, "report": 1}.get(stage, whole)
-        hours = [jobs * sum(seconds(profile, stage, d, gpu=gpu) for d in sets) / 3600 for gpu in (False, True)]
-        rows.append((stage, jobs * len(sets), *hours))
-    return pd.DataFrame(rows, columns=["stage", "jobs", "cpu_hours", "gpu_hours"])
+    table = pd.DataFrame(jobs(profile, datasets).values(), columns=["dataset", "stage"]).assign(jobs=1)
+    for column, gpu in (("cpu_hours", False), ("gpu_hours", True)):
+        table[column] = [seconds(profile, stage, dataset, gpu=gpu) / 3600 for dataset, stage in table.to_numpy()[:, :2]]
+    return table.drop(columns="dataset").groupby("stage").sum().loc[[*STAGES]].reset_index()
 
 
 def text(profile: Profile, datasets: list[str]) -> str:

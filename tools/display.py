@@ -19,38 +19,15 @@ from lib.data import DATASETS
 from lib.evaluation.claims import estimate, first_pair, stem
 from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
+from tools import cost
 from tools.failures import failures
 
-# Seconds of a job by stage, in the order of the graph, where no published run says how long they take.
-SECONDS = {
-    "prepare": 20,
-    "variant": 90,
-    "train": 15,
-    "attack": 60,
-    "gradcam": 20,
-    "why": 60,
-    "results": 60,
-    "report": 5,
-}
 
-
-def jobs(profile: Profile, datasets: list[str]) -> dict[Path, tuple[str, str]]:
-    """The marker that each job leaves when it is done, with its data set ("" for the study's end) and stage."""
-    runs, found = ROOT / "data" / "runs" / profile.profile, {}
-    for dataset in datasets:
-        for seed in profile.seeds:
-            place, whole = runs / dataset / f"seed{seed}", bool(profile.whole_variants_of(seed))
-            found |= {place / name / "variant.done": (dataset, "variant") for name in profile.variants_of(seed)}
-            stages = ("prepare", "train", "attack", "gradcam", "why") * whole
-            found |= {place / f"{stage}.done": (dataset, stage) for stage in stages}
-    return found | {runs / f"{stage}.done": ("", stage) for stage in ("results", "report")}
-
-
-def seconds(profile: Profile) -> dict[str, float]:
-    """Seconds of a job by stage: the mean of the published run, or what such jobs take of one another's time."""
+def seconds(profile: Profile, todo: list[tuple[str, str]]) -> list[float]:
+    """Seconds of these jobs (data set, stage): the mean of the published run, or what the cost table expects."""
     path = PUBLISHED / profile.profile / "tables" / "timings.csv"
     seen = pd.read_csv(path).groupby("stage")["seconds"].mean().to_dict() if path.is_file() else {}
-    return {stage: seen.get(stage, default) for stage, default in SECONDS.items()}
+    return [seen[stage] if stage in seen else cost.seconds(profile, stage, name) for name, stage in todo]
 
 
 def result(profile: Profile, dataset: str, marker: Path) -> str:
@@ -88,10 +65,10 @@ def answer(profile: Profile) -> Table:
 
 def show(profile: Profile, datasets: list[str], command: list[str], console: Console) -> int:
     """Run Snakemake under the display, a line for each data set, and return its exit status."""
-    runs, todo, cost = ROOT / "data" / "runs" / profile.profile, jobs(profile, datasets), seconds(profile)
+    runs, todo = ROOT / "data" / "runs" / profile.profile, cost.jobs(profile, datasets)
     runs.mkdir(parents=True, exist_ok=True)
     sets = pd.DataFrame(todo.values(), index=list(todo), columns=["dataset", "stage"])
-    sets["seconds"], sets["done"] = sets["stage"].map(cost), [marker.exists() for marker in todo]
+    sets["seconds"], sets["done"] = seconds(profile, todo.values()), [marker.exists() for marker in todo]
     before, begin, told = sets.loc[sets["done"], "seconds"].sum(), time.time(), 0.0
     columns = TextColumn("{task.description:16}"), BarColumn(), TextColumn("{task.fields[jobs]}"), TimeElapsedColumn()
     with (
