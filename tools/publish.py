@@ -3,7 +3,8 @@
 Copies the run's figures (palette-optimised), tables and notebooks to figures/published/<profile>, writes their index,
 puts the published numbers into the README, and, of the default run, its outputs into notebooks/. Of a run on
 original data it packs the results of every network; with `--networks` that is all it does, so that finished ones are
-safe while others are still trained.
+safe while others are still trained. With `--brief`, for a run beside another, it takes the answer's figures and the
+tables alone; what was seen image by image is in the packed results.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from lib import PUBLISHED, ROOT, StudyError
 from lib.artifacts import PROVENANCE
 from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
-from lib.report.page import with_palette
+from lib.report.page import MAIN_FIGURES, with_palette
 from lib.study import Study, results
 from tools.readme import render_notebooks, write_readme
 
@@ -45,17 +46,14 @@ def slim(notebook: Path) -> None:
     outputs = [output for cell in content.cells for output in cell.get("outputs", []) if "data" in output]
     for output in outputs:
         if "image/png" in output["data"]:
-            picture, held = (
-                Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))),
-                io.BytesIO(),
-            )
+            picture, held = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))), io.BytesIO()
             with_palette(picture, min(picture.width, WIDEST)).save(held, "PNG", optimize=True)
             output["data"]["image/png"] = base64.b64encode(held.getvalue()).decode()
     nbformat.write(content, notebook)
 
 
-def publish(run: Path, target: Path, notebooks: bool = False) -> None:
-    """Replace `target` by the figures and tables of a run's folder, and its notebooks if asked.
+def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = False) -> None:
+    """Replace `target` by the figures and tables of a run's folder, and its notebooks if asked; or by less, if `brief`.
 
     Raises StudyError where the folder holds no finished run.
     """
@@ -65,10 +63,10 @@ def publish(run: Path, target: Path, notebooks: bool = False) -> None:
     new = target.with_name(f".{target.name}")
     shutil.rmtree(new, ignore_errors=True)
     (new / tables.relative_to(run)).mkdir(parents=True)
-    for name in figures(run):
+    for name in (name for name in figures(run) if not brief or name in MAIN_FIGURES):
         shrink(run / f"{name}.png", new / f"{name}.png")
         shutil.copy(run / f"{name}{PROVENANCE}", new)
-    for pattern in ("*.csv", "*.csv.gz", "*.json"):
+    for pattern in ("*.csv", "*.json", *([] if brief else ["*.csv.gz"])):
         for file in tables.glob(pattern):
             shutil.copy(file, new / file.relative_to(run))
     if notebooks:  # of the other training runs only that of training: the rest shows the same with other numbers
@@ -94,7 +92,7 @@ def networks(profile: Profile, data: str) -> None:
                 results.pack(study, variant, path, weights=seed == profile.seeds[0])
 
 
-def main(name: str, data: str, only_networks: bool) -> None:
+def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
     """Publish a profile's run, or the benchmarks (`bench`)."""
     if name == "bench":
         run, published = ROOT / "figures" / "bench", PUBLISHED / "bench"
@@ -116,7 +114,7 @@ def main(name: str, data: str, only_networks: bool) -> None:
         render_notebooks(profile)  # first, as it refuses a run of other notebooks
         for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
             slim(notebook)
-    publish(run, PUBLISHED / profile.profile, notebooks=profile.phantom is None)
+    publish(run, PUBLISHED / profile.profile, profile.phantom is None and not brief, brief)
     write_readme()
 
 
@@ -124,9 +122,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="reproduce publish")
     parser.add_argument("profile", nargs="?", default=DEFAULT)
     parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--brief", action="store_true")
     parser.add_argument("--data", default="data/raw")
     options = parser.parse_args()
     try:
-        main(options.profile, options.data, options.networks)
+        main(options.profile, options.data, options.networks, options.brief)
     except StudyError as error:
         sys.exit(f"publish: {error}")

@@ -15,21 +15,13 @@ from lib.data import DATASETS
 from lib.evaluation.claims import printed
 from lib.profile import load_profile
 from lib.report import index, sentences
-from lib.report.page import LEAD
+from lib.report.page import MAIN_FIGURES
 from lib.report.tables import markdown, written
 from tools import links
 
 PAGES = ROOT / "site"
 # What pages link to, beside the notebooks and the results.
-FILES = (
-    "README.md",
-    "LICENSE",
-    "CITATION.cff",
-    "Snakefile",
-    "environment.yml",
-    "reproduce",
-    "data/README.md",
-)
+FILES = ("README.md", "LICENSE", "CITATION.cff", "Snakefile", "environment.yml", "reproduce", "data/README.md")
 FOLDERS = ("docs", "lib", "profiles", "tests")
 BENCH = PUBLISHED / "bench"
 
@@ -90,7 +82,7 @@ def claims() -> str:
         parts += [f"## {said.capitalize()}: {folder.name}", f"*{stamp}*"]
         if "effects" in tables:
             parts.append(sentences.answer(tables, load_profile(folder.name)))
-        for name in (name for name in (*LEAD, "robust_accuracy") if name in drawn):
+        for name in (name for name in MAIN_FIGURES if name in drawn):
             about = index.FIGURES[name]
             parts += [f"![{about.shows}]({place}/{name}.png)", f"*{about.title}. {about.shows} ({said})*"]
         parts += [
