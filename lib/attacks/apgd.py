@@ -8,15 +8,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
-from lib.attacks.base import (
-    Attack,
-    Program,
-    ascent,
-    choose,
-    fallen_scores,
-    likeliest_target,
-    random_in_ball,
-)
+from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, likeliest_target, random_in_ball
 from lib.attacks.gradient_attacks import long_step
 from lib.attacks.losses import LOSSES, TARGETED
 from lib.attacks.norms import L2, Linf, per_image

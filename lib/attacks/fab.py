@@ -7,15 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from lib.attacks.base import (
-    Attack,
-    Program,
-    ascent,
-    choose,
-    fallen_scores,
-    likeliest_target,
-    random_in_ball,
-)
+from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, likeliest_target, random_in_ball
 from lib.attacks.norms import L2, Linf, per_image
 
 BIAS = 0.1  # largest pull towards the image (alpha_max in the paper)

@@ -25,16 +25,7 @@ from tqdm import tqdm
 
 from lib import StudyError
 from lib.artifacts.sources import code_key
-from lib.data.decoding import (
-    TINY,
-    Header,
-    ImageError,
-    decode,
-    decode_towards,
-    plain_opencv,
-    read_bytes,
-    read_header,
-)
+from lib.data.decoding import TINY, Header, ImageError, decode, decode_towards, plain_opencv, read_bytes, read_header
 from lib.data.medmnist import stored_images
 from lib.data.registry import dataset_info
 
@@ -147,11 +138,7 @@ def _preprocess_array(image: np.ndarray, size: int, contrast: str) -> np.ndarray
 
 
 def images_and_records(
-    index: pd.DataFrame,
-    dataset: str,
-    size: int,
-    cache_dir: str | Path,
-    xray_contrast: XrayContrast = "before-resize",
+    index: pd.DataFrame, dataset: str, size: int, cache_dir: str | Path, xray_contrast: XrayContrast = "before-resize"
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """The preprocessed images of an index, and what the pass over them saw of each, both in its order.
 
@@ -315,11 +302,7 @@ def _examine_file(path: str, size: int, contrast: str) -> tuple[np.ndarray | Non
 def _examine_array(image: np.ndarray, size: int, contrast: str) -> tuple[np.ndarray, dict]:
     """The same for an image that is stored as an array."""
     height, width = image.shape[:2]
-    record = {
-        "sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
-        "width": width,
-        "height": height,
-    }
+    record = {"sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(), "width": width, "height": height}
     image_size = _preprocess_array(image, size, contrast)
     record |= {"mode": "L" if image.ndim == 2 else "RGB", "format": "NPZ"}
     return image_size, record | {"content": _digest(image_size[::_SAMPLE])}

@@ -15,12 +15,7 @@ import yaml
 
 from lib.evaluation.comparison import compare, matrix
 from lib.evaluation.planned import worst_case
-from lib.evaluation.statistics import (
-    MeanInterval,
-    mean_over_seeds,
-    paired_difference,
-    relative_change,
-)
+from lib.evaluation.statistics import MeanInterval, mean_over_seeds, paired_difference, relative_change
 
 CLEAN_MARGIN = 0.01
 """The loss of clean accuracy, as a share, that counts as none (a non-inferiority margin, chosen here)."""

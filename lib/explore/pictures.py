@@ -55,14 +55,7 @@ def draw_views(views: dict[str, View], classes: tuple[str, ...], label: str) -> 
 def _bars(ax, view, classes, colour):
     """Class probabilities, clean above attacked, with the true class in bold."""
     for k, name in enumerate(classes):
-        ax.text(
-            0.02,
-            k - 0.12,
-            name,
-            fontsize=7.5,
-            va="bottom",
-            fontweight="bold" if k == view.label else "normal",
-        )
+        ax.text(0.02, k - 0.12, name, fontsize=7.5, va="bottom", fontweight="bold" if k == view.label else "normal")
         for found, y, alpha in ((view.clean, k + 0.02, 0.35), (view.attacked, k + 0.29, 1.0)):
             share = found.probabilities[k]
             ax.barh(y, share, 0.25, color=colour, alpha=alpha)

@@ -115,10 +115,7 @@ class AdversarialTrainer:
         settings = self.settings
         problem = checked_problem(self.classifier, images, labels, settings.epsilon)
         noise = np.random.default_rng(start).normal(0, START, images.shape)
-        state = {
-            "x": into_ball(Linf(), problem, images + noise),
-            "clean": self.classifier.logits(images),
-        }
+        state = {"x": into_ball(Linf(), problem, images + noise), "clean": self.classifier.logits(images)}
         numbers = {
             "done": np.int32(0),
             "steps": np.int32(settings.steps),

@@ -17,12 +17,7 @@ from lib.profile import Model as ModelSettings
 
 
 def build_classifier(
-    settings: ModelSettings,
-    variant: str,
-    classes: int,
-    image_size: int,
-    seed: int = 0,
-    precision: str = "float32",
+    settings: ModelSettings, variant: str, classes: int, image_size: int, seed: int = 0, precision: str = "float32"
 ) -> keras.Model:
     """A classifier of section 3.3 with the head of `variant`.
 

@@ -76,11 +76,7 @@ class Epoch(keras.utils.PyDataset):
         rows = np.sort(self.order[batch * self.batch_size : (batch + 1) * self.batch_size])
         labels = self.labels[rows]
         images = self.images[rows] if self.views is None else self.images[rows, self.views[rows]]
-        return (
-            images.astype("float32"),
-            keras.utils.to_categorical(labels, self.classes),
-            self.weights[labels],
-        )
+        return (images.astype("float32"), keras.utils.to_categorical(labels, self.classes), self.weights[labels])
 
     def feed(self):
         """What `model.fit` and `model.evaluate` take: the batches, under TensorFlow as a dataset that is not tuned.

@@ -17,11 +17,7 @@ from lib.profile import Training
 from lib.report.index import TABLES
 
 RUN = ["dataset", "variant", "seed"]
-MEASURES = {
-    "rank_correlation": "rank correlation",
-    "ssim": "SSIM",
-    "top20_overlap": "overlap of the top 20 %",
-}
+MEASURES = {"rank_correlation": "rank correlation", "ssim": "SSIM", "top20_overlap": "overlap of the top 20 %"}
 
 
 def clean_accuracy(

@@ -137,11 +137,7 @@ class Study(Named):
 
     @cached_property
     def _data_key(self) -> str:
-        return artifacts.key_of(
-            self.fingerprint,
-            self.profile.preprocessing.model_dump(),
-            code_key(images_and_records),
-        )
+        return artifacts.key_of(self.fingerprint, self.profile.preprocessing.model_dump(), code_key(images_and_records))
 
     def model_key(self, variant: str) -> str:
         """Names all that a trained model depends on."""

@@ -10,18 +10,7 @@ from . import fundus, skin, xray
 
 # First words of the seeds, so that no two streams coincide.
 _PLAN, _SUBJECT, _PHOTO = range(3)
-_SITES = (
-    "abdomen",
-    "back",
-    "chest",
-    "face",
-    "foot",
-    "lower extremity",
-    "neck",
-    "scalp",
-    "trunk",
-    "upper extremity",
-)
+_SITES = ("abdomen", "back", "chest", "face", "foot", "lower extremity", "neck", "scalp", "trunk", "upper extremity")
 
 
 def _quotas(n: int, proportions) -> np.ndarray:
@@ -71,11 +60,7 @@ def write_ham10000(folder: Path, n: int, size: int, seed: int) -> None:
         plans += [(label, f"{label}-{run}") for run in runs]
     lesions = {key: number for number, key in enumerate(plan.permutation(sorted({key for _, key in plans})))}
     about = [
-        {
-            "age": int(age) * 5,
-            "sex": str(plan.choice(("male", "female"))),
-            "localization": str(plan.choice(_SITES)),
-        }
+        {"age": int(age) * 5, "sex": str(plan.choice(("male", "female"))), "localization": str(plan.choice(_SITES))}
         for age in plan.integers(4, 18, len(lesions))
     ]
     parts = [folder / f"HAM10000_images_part_{part}" for part in (1, 2)]

@@ -143,11 +143,7 @@ def _bcc(rng, size, skin):
     if nests:
         where = _scatter(rng, nests, radius * 0.75)
         ovoid = spots(
-            size,
-            where,
-            rng.uniform(0.05, 0.14, nests),
-            rng.uniform(0.5, 0.9, nests),
-            rng.uniform(0, 180, nests),
+            size, where, rng.uniform(0.05, 0.14, nests), rng.uniform(0.5, 0.9, nests), rng.uniform(0, 180, nests)
         )
         paint(image, (0.36, 0.38, 0.47), soften(ovoid, 0.02) * rng.uniform(0.7, 0.95))
     if rng.random() < 0.3:
@@ -280,9 +276,7 @@ def draw(label: int, size: int, subject: np.random.Generator, photo: np.random.G
     """
     person, lesion = subject.spawn(2)
     tone = _mix(
-        _mix((0.93, 0.76, 0.70), (0.86, 0.66, 0.56), person.random()),
-        (0.74, 0.54, 0.44),
-        person.random() * 0.5,
+        _mix((0.93, 0.76, 0.70), (0.86, 0.66, 0.56), person.random()), (0.74, 0.54, 0.44), person.random() * 0.5
     )
     layer, alpha = _PAINTERS[label](lesion, size, tone)
     if lesion.random() < 0.35:  # a nondescript lesion: the cues fade into a brown that every kind shares
