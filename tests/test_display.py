@@ -10,14 +10,14 @@ from rich.console import Console
 
 from lib import ROOT
 from lib.profile import load_profile
-from tools import cost, display, failures
+from tools import cost, display
 
 PROFILE = load_profile("test")
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    for module in (cost, display, failures):
+    for module in (cost, display):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path / "data" / "runs" / "test"
 
@@ -95,23 +95,23 @@ def test_a_failed_job_is_named_with_its_last_words(place):
     status, _ = shown(place, "import sys; print('log of the graph'); sys.exit(3)")
     assert status == 3
     assert "log of the graph" in (place / "snakemake.log").read_text()
-    [said] = failures.failures(place, since)
+    [said] = display.failures(place, since)
     assert "train.log" in said
     assert "02_training (seed 0) failed in cell 4: ValueError: no" in said
     assert "WARNING" not in said
     touch(log.with_suffix(".done"))
-    assert failures.failures(place, since) == []
+    assert display.failures(place, since) == []
 
 
 def test_where_a_job_wrote_nothing_slurm_is_quoted(place, tmp_path):
     folder = place / "ham10000" / "seed0" / "attention"
     touch(folder / "variant.log")
-    assert "(nothing was written)" in failures.failures(place, 0)[0]
+    assert "(nothing was written)" in display.failures(place, 0)[0]
     for variant, words in (("attention", "python: command not found"), ("baseline", "of another job")):
         log = tmp_path / ".snakemake" / "slurm_logs" / "rule_variant" / f"ham10000_0_{variant}" / "17.log"
         touch(log)
         log.write_text(words)
-    [said] = failures.failures(place, 0)
+    [said] = display.failures(place, 0)
     assert said.endswith("python: command not found")
 
 

@@ -16,6 +16,7 @@ from tools.run_notebook import run_notebook
 
 EXPLORE = "00_explore"
 PROFILE = DATASET = "ham10000"  # the run on real data that the README leads with
+BESIDE = {"ham10000-adam": "with the paper's own optimiser", "ham10000-binary": "with two classes"}  # runs beside it
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
 
@@ -40,6 +41,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "doses": doses,
+        "beside": _beside() if profile == PROFILE else [],
         "primary_dose": next(row for row in doses if row.variant == primary.one),
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
         "constant": 100 * accuracy["majority"].iloc[0],
@@ -51,6 +53,13 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     }
     template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
     return {part: template.render(part=part, **values).strip() for part in ("answer", "results")}
+
+
+def _beside() -> list[tuple[str, str, tuple]]:
+    """Of each published run beside the one that leads: its name, what is different in words, the primary comparison."""
+    tables = {name: PUBLISHED / name / "tables" / "effects.csv" for name in BESIDE}
+    found = {name: pd.read_csv(path) for name, path in tables.items() if path.is_file()}
+    return [(name, BESIDE[name], sentences.by_kind(effects)[0]) for name, effects in found.items()]
 
 
 def _reaching(up_to: pd.DataFrame, pair: list[str]) -> dict[str, tuple[int, int]]:
