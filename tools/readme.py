@@ -16,7 +16,11 @@ from tools.run_notebook import run_notebook
 
 EXPLORE = "00_explore"
 PROFILE = DATASET = "ham10000"  # the run on real data that the README leads with
-BESIDE = {"ham10000-adam": "with the paper's own optimiser", "ham10000-binary": "with two classes"}  # runs beside it
+BESIDE = {  # runs beside it, and what is different in them
+    "ham10000-adam": "with the paper's own optimiser",
+    "ham10000-binary": "with two classes",
+    "ham10000-strong": "with a branch nine times as strong",
+}
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
 
