@@ -7,6 +7,7 @@ Counted are images trained on, images whose input gradient is taken, and images 
 
 import math
 import sys
+from collections import Counter
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -137,10 +138,11 @@ def megabytes(profile: Profile, stage: str) -> int:
 
 def cost_table(profile: Profile, datasets: list[str]) -> pd.DataFrame:
     """One row per stage: stage, jobs, cpu_hours (of the measured machine), gpu_hours; in the order of the graph."""
-    table = pd.DataFrame(jobs(profile, datasets).values(), columns=["dataset", "stage"]).assign(jobs=1)
-    for column, gpu in (("cpu_hours", False), ("gpu_hours", True)):
-        table[column] = [seconds(profile, stage, dataset, gpu=gpu) / 3600 for dataset, stage in table.to_numpy()[:, :2]]
-    return table.drop(columns="dataset").groupby("stage").sum().loc[[*STAGES]].reset_index()
+    counted = Counter(jobs(profile, datasets).values())
+    rows = [(s, n, *(n * seconds(profile, s, d, gpu=gpu) for gpu in (False, True))) for (d, s), n in counted.items()]
+    table = pd.DataFrame(rows, columns=["stage", "jobs", "cpu_hours", "gpu_hours"]).groupby("stage").sum()
+    table[["cpu_hours", "gpu_hours"]] /= 3600
+    return table.loc[[*STAGES]].reset_index()
 
 
 def text(profile: Profile, datasets: list[str]) -> str:

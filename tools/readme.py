@@ -61,9 +61,8 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
 
 def _beside() -> list[tuple[str, str, tuple]]:
     """Of each published run beside the one that leads: its name, what is different in words, the primary comparison."""
-    tables = {name: PUBLISHED / name / "tables" / "effects.csv" for name in BESIDE}
-    found = {name: pd.read_csv(path) for name, path in tables.items() if path.is_file()}
-    return [(name, BESIDE[name], sentences.by_kind(effects)[0]) for name, effects in found.items()]
+    found = [(name, words, PUBLISHED / name / "tables" / "effects.csv") for name, words in BESIDE.items()]
+    return [(name, words, sentences.by_kind(pd.read_csv(path))[0]) for name, words, path in found if path.is_file()]
 
 
 def _reaching(up_to: pd.DataFrame, pair: list[str]) -> dict[str, tuple[int, int]]:

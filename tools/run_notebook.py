@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
@@ -43,8 +44,6 @@ def run_notebook(name: str, output: Path, parameters: dict) -> None:
 def _settle(path: Path, written_for: Path) -> None:
     """Take out what differs between two equal runs (times, the place it ran), so that a rerun is no change, and let
     relative links, written for another folder, lead from where the notebook lies now."""
-    import nbformat
-
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
