@@ -97,7 +97,8 @@ RAISES = "Attention raises robust accuracy."
         (
             -1.0,
             1.0,
-            "By the positive control's 3 planned runs, not decided; by all 8, attention raises robust accuracy.",
+            "Not decided as planned, since 3 runs of the positive control show no clear effect; with all 8, which show"
+            " one: attention raises robust accuracy.",
         ),
         (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),
         (1.0, -0.5, "Not decided: the positive control's interval holds 0."),
