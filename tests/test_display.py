@@ -42,6 +42,10 @@ def test_a_job_takes_what_it_took_in_the_published_run_or_what_is_expected_of_it
     table = pd.read_csv(ROOT / "figures" / "published" / "quick" / "tables" / "timings.csv")
     [took] = display.seconds(quick, [("ham10000", "variant")])
     assert took == table[table["stage"] == "variant"]["seconds"].mean()
+    packed = pd.read_csv(ROOT / "figures" / "published" / "ham10000" / "tables" / "timings.csv")
+    made = packed[packed["stage"].isin([f"made: {part}" for part in ("model", "predictions", "attacks", "branch")])]
+    [took] = display.seconds(load_profile("ham10000"), [("ham10000", "variant")])
+    assert took == pytest.approx(made.groupby(["seed", "variant"])["seconds"].sum().mean()), "not of finding it made"
     [long, short] = display.seconds(unpublished, [("ham10000", "variant"), ("", "report")])
     assert long == cost.seconds(unpublished, "variant", "ham10000") > short == cost.START
 
