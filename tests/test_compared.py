@@ -1,5 +1,7 @@
 """A run beside the published one: what counts as a contradiction, and that it is shown first."""
 
+import json
+
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +97,18 @@ def test_verdicts_that_depend_on_the_processor_are_found(monkeypatch):
     same.loc[0, "verdict"] = "reproduced"
     assert set(machines.differing(same)["claim"]) == {"C1"}
     assert len(machines.differing(same)) == 3
+
+
+def test_times_of_other_works_stay_where_machine_and_versions_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    attacks, here = __import__("attacks"), {"machine": "a"}
+
+    def measured(work, ours):
+        return pd.DataFrame({"work": [work], "peer": "art", "unit": "seconds", "ours": ours})
+
+    for work, ours in (("A (7, 5 stand), 64 px", 1.0), ("B", 2.0), ("A (7, 4 stand), 64 px", 3.0)):
+        table = attacks.with_earlier(measured(work, ours), here, tmp_path)
+        table.to_csv(tmp_path / "attacks.csv", index=False)
+        (tmp_path / "attacks.json").write_text(json.dumps(here))
+    assert table[["work", "ours"]].to_numpy().tolist() == [["B", 2.0], ["A (7, 4 stand), 64 px", 3.0]]
+    assert len(attacks.with_earlier(measured("B", 4.0), {"machine": "b"}, tmp_path)) == 1

@@ -3,6 +3,7 @@
     ./reproduce bench                                   # an environment with all peers, and all that follows
     python tests/benchmarks/attacks.py --autoattack     # without AutoAttack, whose peers take most of the time
     python tests/benchmarks/attacks.py --trained ham10000:ham10000:baseline --data DIR    # AutoAttack on it as well
+    python tests/benchmarks/attacks.py --repeats 0 --autoattack --trained ...    # that alone
     python tests/benchmarks/attacks.py --draw           # the figure again, from the times that were measured
 
 PGD against Foolbox, ART and CleverHans, AutoAttack against its reference implementation (pyautoattack) and ART's.
@@ -10,7 +11,8 @@ The peers are optional: what cannot be imported is left out, and said so. Every 
 and the peers', `--repeats` times after one warm-up, and the median counts; AutoAttack runs once. Writes
 figures/bench/attacks.csv (work, unit, ours, peer, theirs, ratio, required, repeats), a figure of it, and
 attacks.json (machine, versions). `ratio` is the peer's number over ours; for one step it is ours over the bare
-gradient's, as its limit is.
+gradient's, as its limit is. Other works that an earlier call measured on the same machine with the same versions stay
+in the table, so that it can be measured in parts.
 """
 
 import argparse
@@ -470,6 +472,16 @@ def draw(table, about, path, **provenance):
     figures.save(picture, path, label, **provenance)
 
 
+def with_earlier(table, about, folder):
+    """The table below what the folder holds of other works, if that is of the same machine and versions."""
+    path = folder / "attacks.csv"
+    if not path.is_file() or json.loads(path.with_suffix(".json").read_text()) != about:
+        return table
+    both = pd.concat([pd.read_csv(path), table], ignore_index=True)
+    work = both["work"].str.replace(r" \(.*?\)", "", regex=True)  # without what came out
+    return both[~both.assign(work=work).duplicated(["work", "peer", "unit"], keep="last")].reset_index(drop=True)
+
+
 def redraw(path):
     """Draw the figure from the times in its CSV; its record stays that of the measurement."""
     measured = read_provenance(path)
@@ -501,7 +513,7 @@ def main():
         return redraw(arguments.out / "attacks")
 
     rows = []
-    about = {"machine": machine(), "versions": versions(*PACKAGES), "repeats": arguments.repeats}
+    about = {"machine": machine(), "versions": versions(*PACKAGES)}
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     def write():
@@ -509,7 +521,7 @@ def main():
         table = pd.DataFrame(rows, columns=columns)
         ratio, one_step = table["theirs"] / table["ours"], table["work"].str.startswith(ONE_STEP)
         table.insert(5, "ratio", ratio.where(~one_step, 1 / ratio))
-        table = table.round(3)
+        table = with_earlier(table.round(3), about, arguments.out)
         table.to_csv(arguments.out / "attacks.csv", index=False)
         (arguments.out / "attacks.json").write_text(json.dumps(about, indent=1) + "\n")
         if table["peer"].isin(REQUIRED).any() or (table["peer"] == "pyautoattack").any():
