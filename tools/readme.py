@@ -45,6 +45,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "up_to": _reaching(tables["up_to"], settings.judged[0]),
         "paper": PAPER_GAIN,
         "doses": doses,
+        "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
         "beside": _beside() if profile == PROFILE else [],
         "primary_dose": next(row for row in doses if row.variant == primary.one),
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
