@@ -12,6 +12,7 @@ import pytest
 
 from lib import ROOT
 from lib.profile import load_profile
+from tools import run_notebook
 from tools.run_notebook import _settle
 
 
@@ -131,3 +132,28 @@ def test_a_kept_notebook_does_not_say_where_on_this_machine_the_data_lay(tmp_pat
     settled = nbformat.read(path, as_version=4)
     assert settled.cells[0].source == f'data = "{kept}"'
     assert settled.metadata["papermill"]["parameters"] == {"data": kept}
+
+
+def test_two_equal_runs_of_a_notebook_are_the_same_bytes(tmp_path, monkeypatch):
+    source = """import time
+import pandas as pd
+from IPython.display import display
+for _ in range(3):
+    print("a line", flush=True)
+    time.sleep(0.2)
+display(pd.DataFrame({"a": [number]}).style)
+object()"""
+    cells = [
+        nbformat.v4.new_code_cell("number = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(source),
+    ]
+    (tmp_path / "notebooks").mkdir()
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "notebooks" / "n.ipynb")
+    monkeypatch.setattr(run_notebook, "ROOT", tmp_path)
+    first, second = tmp_path / "1" / "n.ipynb", tmp_path / "2" / "n.ipynb"
+    for path in (first, second):
+        run_notebook.run_notebook("n", path, {"number": 2})
+    assert "<object>" in first.read_text()
+    assert first.read_bytes() == second.read_bytes()

@@ -29,9 +29,8 @@ def run_notebook(name: str, output: Path, parameters: dict) -> None:
     partial = output.with_suffix(".failed.ipynb")
     for attempt in range(1, TRIES + 1):
         try:
-            papermill.execute_notebook(
-                source, partial, parameters, cwd=ROOT / "notebooks", progress_bar=False, log_output=False
-            )
+            quiet = {"progress_bar": False, "log_output": False, "coalesce_streams": True}
+            papermill.execute_notebook(source, partial, parameters, cwd=ROOT / "notebooks", **quiet)
             break
         except RuntimeError as error:  # nbclient's DeadKernelError and jupyter_client's start-up failures
             if attempt == TRIES or "Kernel died" not in str(error):
@@ -55,31 +54,29 @@ def _settle(path: Path, written_for: Path) -> None:
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     output["data"].pop(WIDGET, None)
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
-            ]
-    _name_tables(notebook)
+            kept = (out for out in cell.outputs if out.get("name") != "stderr" and WIDGET not in out.get("data", {}))
+            cell.outputs = list(kept)
+    _name_outputs(notebook)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
-    if not (ROOT / given.get("data", "")).resolve().is_relative_to(ROOT):
-        # Where the data lie on one machine says nothing to a reader: what is kept names the place they have by default.
-        for cell in notebook.cells:
-            if "injected-parameters" in cell.metadata.get("tags", []):
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "parameters-given"  # papermill draws one
+            if not (ROOT / given.get("data", "")).resolve().is_relative_to(ROOT):
+                # Where the data lie on one machine says nothing to a reader: the place they have by default does.
                 cell.source = cell.source.replace(repr(given["data"])[1:-1], "data/raw")
-        given["data"] = "data/raw"
-    keep = {"papermill": {"parameters": given}}
-    for key in ("kernelspec", "language_info"):
-        keep[key] = notebook.metadata[key]
-    notebook.metadata = nbformat.from_dict(keep)
+                given["data"] = "data/raw"
+    keep = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
+    notebook.metadata = nbformat.from_dict(keep | {"papermill": {"parameters": given}})
     with artifacts.replacing(path) as temporary:
         nbformat.write(notebook, temporary)
 
 
-def _name_tables(notebook) -> None:
-    """Number the tables that pandas' Styler gives a random name in each rendering."""
+def _name_outputs(notebook) -> None:
+    """Number the tables that pandas' Styler gives a random name in each rendering, and take addresses off objects."""
     outputs = [output["data"] for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     for number, data in enumerate(outputs):
+        if "text/plain" in data:
+            data["text/plain"] = re.sub(r" at 0x[0-9a-f]+>", ">", data["text/plain"])
         if found := re.search(r'<table id="(T_\w+?)"', data.get("text/html", "")):
             data["text/html"] = data["text/html"].replace(found[1], f"T_{number}")
 
