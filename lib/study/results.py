@@ -35,6 +35,7 @@ LAST = "branch.csv"  # what a network's job makes at its end
 def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
     """Write the results of a trained network to `path`, a zip; `weights`: with what training changed of them.
 
+    The same bytes on every machine that holds these results, whichever it was that made them.
     Raises StudyError for a network that is not trained, or not yet attacked.
     """
     directory = study.directory(variant)
@@ -44,12 +45,14 @@ def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
         raise StudyError(f"There is no finished {variant} of seed {study.seed} in {where}: run the study first.")
     about = {"profile": study.profile.profile, "dataset": study.dataset, "seed": study.seed, "variant": variant}
     about["settings"] = _settings(study.profile)
+    record.pop("taken_to", None)
+    as_made = {directory / (MODEL + artifacts.PROVENANCE): (json.dumps(record, indent=1) + "\n").encode()}
     kept = [file for pattern in ("*.csv", "*.json") for file in sorted(directory.rglob(pattern))]
     kept = [file for file in kept if not file.name.startswith(".") and not file.name.startswith("explanations")]
     with artifacts.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 9) as file:
         _add(file, ABOUT, json.dumps(about, indent=1) + "\n")
         for source in kept:
-            _add(file, source.relative_to(directory).as_posix(), source.read_bytes())
+            _add(file, source.relative_to(directory).as_posix(), as_made.get(source) or source.read_bytes())
         if weights:
             held = io.BytesIO()
             np.savez(held, **_learnt(study, variant))
