@@ -97,7 +97,7 @@ RAISES = "Attention raises robust accuracy."
         (
             -1.0,
             1.0,
-            "Not decided as planned, since 3 runs of the positive control show no clear effect; with all 8, which show"
+            "By the plan not decided, since 3 runs of the positive control show no clear effect; with all 8, which show"
             " one: attention raises robust accuracy.",
         ),
         (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),

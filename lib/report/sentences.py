@@ -205,7 +205,7 @@ def lead(primary, controls=(), off=None) -> str:
         return words
     few, all_of_them = (control.runs for control in controls)
     words = words[0].lower() + words[1:]
-    planned = f"Not decided as planned, since {few} runs of the positive control show no clear effect"
+    planned = f"By the plan not decided, since {few} runs of the positive control show no clear effect"
     return f"{planned}; with all {all_of_them}, which show one: {words}"
 
 
