@@ -49,8 +49,9 @@ def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(m
     control = row.assign(kind="control", one="adversarial", ci_low=4.0, ci_high=8.0)
     tables["effects"] = pd.concat([row, other, control])
     monkeypatch.setattr(readme, "written", lambda _: tables)
-    said = readme.parts("quick")["answer"]
-    assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in said
+    parts = readme.parts("quick")
+    assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in parts["findings"]
+    said = parts["answer"]
     assert "The positive control, `adversarial` minus `baseline`: " in said
     assert "(95 % CI +4.0 to +8.0), 3 runs, so effects of that size are seen." in said
     tables["effects"] = pd.concat([row, control.assign(runs=1, ci_low=float("nan"), ci_high=float("nan"))])

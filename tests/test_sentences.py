@@ -97,8 +97,8 @@ RAISES = "Attention raises robust accuracy."
         (
             -1.0,
             1.0,
-            "By the plan not decided, since 3 runs of the positive control show no clear effect; with all 8, which show"
-            " one: attention raises robust accuracy.",
+            "Attention raises robust accuracy, if the runs added to the positive control count; by the plan alone, not"
+            " decided.",
         ),
         (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),
         (1.0, -0.5, "Not decided: the positive control's interval holds 0."),
@@ -165,3 +165,17 @@ def test_when_gamma_fell_is_said():
     )
     assert "gamma never fell to 0" in sentences.gamma_in_training(run.head(2))
     assert sentences.gamma_in_training(run.assign(variant="pooling")) == ""
+
+
+def test_what_falls_to_the_published_attack_is_counted_for_those_of_whom_some_fell():
+    rows = pd.DataFrame({"variant": ["a", "b", "c"], "n": [40, 40, 30], "fallen": [0.05, 0.0, 0.0], "epsilon": 0.1})
+    begins = "Of images that stand at 0.1 gray levels, AutoAttack as it was published fells "
+    too_high = "(phantom data): by so much the robust accuracies here are too high."
+    said = sentences.converged(rows, "phantom data")
+    assert said == f"{begins}2 of 40 of a and none of 70 of the others {too_high}"
+    assert sentences.converged(rows.assign(fallen=0.1), "phantom data") == (
+        f"{begins}4 of 40 of a, 4 of 40 of b, 3 of 30 of c {too_high}"
+    )
+    assert sentences.converged(rows.iloc[1:], "phantom data") == f"{begins}none of 70 (phantom data)."
+    assert sentences.say("fallen", rows=[rows.iloc[0]], code="`") == f"{begins}2 of 40 of `a`"
+    assert "does not hold" in sentences.converged(rows.iloc[:0], "phantom data")

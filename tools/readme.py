@@ -25,7 +25,7 @@ BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} --
 
 
 def parts(profile: str = PROFILE) -> dict[str, str]:
-    """What the published tables of a run say in the README, as Markdown: the answer and the results."""
+    """What the published tables of a run say in the README, as Markdown: the answer, the results and the findings."""
     settings, tables = load_profile(profile), written(PUBLISHED / profile / "tables")
     tables = {
         name: table[table["dataset"].isin([DATASET, "any"])] for name, table in tables.items() if "dataset" in table
@@ -47,7 +47,6 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "doses": doses,
         "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
         "beside": _beside() if profile == PROFILE else [],
-        "primary_dose": next(row for row in doses if row.variant == primary.one),
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
@@ -57,7 +56,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "profile": profile,
     }
     template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
-    return {part: template.render(part=part, **values).strip() for part in ("answer", "results")}
+    return {part: template.render(part=part, **values).strip() for part in ("answer", "results", "findings")}
 
 
 def _beside() -> list[tuple[str, str, tuple]]:

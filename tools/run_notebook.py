@@ -54,8 +54,9 @@ def _settle(path: Path, written_for: Path) -> None:
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
                     output["data"].pop(WIDGET, None)
-            kept = (out for out in cell.outputs if out.get("name") != "stderr" and WIDGET not in out.get("data", {}))
-            cell.outputs = list(kept)
+            cell.outputs = [
+                out for out in cell.outputs if out.get("name") != "stderr" and WIDGET not in out.get("data", {})
+            ]
     _name_outputs(notebook)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
     for cell in notebook.cells:

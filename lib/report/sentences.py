@@ -201,12 +201,9 @@ def lead(primary, controls=(), off=None) -> str:
     if blind and blind[-1]:
         return "Not decided: the positive control's interval holds 0."
     words = ANSWERS[primary.conclusion]
-    if not any(blind):
+    if not any(blind) or primary.conclusion == OPEN:
         return words
-    few, all_of_them = (control.runs for control in controls)
-    words = words[0].lower() + words[1:]
-    planned = f"By the plan not decided, since {few} runs of the positive control show no clear effect"
-    return f"{planned}; with all {all_of_them}, which show one: {words}"
+    return f"{words.rstrip('.')}, if the runs added to the positive control count; by the plan alone, not decided."
 
 
 ANSWERS = {
