@@ -59,6 +59,16 @@ def test_the_worst_case_is_over_the_attacks_that_every_run_met():
     pd.testing.assert_frame_equal(planning.worst_case(pd.concat([table, other])), worst)
 
 
+def test_tables_have_the_worst_case_beside_the_attacks_where_there_are_several():
+    table = outcomes()
+    alone = table[table["attack"] == "pgd"].assign(norm="l2")
+    both = planning.with_worst_case(pd.concat([table, alone]))
+    added = both[both["attack"] == planning.WORST]
+    pd.testing.assert_frame_equal(added[planning.worst_case(table).columns], planning.worst_case(table))
+    assert set(added["norm"]) == {"linf"}, "of one attack alone it would say the same twice"
+    pd.testing.assert_frame_equal(both[both["attack"] != planning.WORST], pd.concat([table, alone]))
+
+
 def test_a_run_is_its_mean_over_images_and_budgets():
     worst = planning.worst_case(outcomes())
     run = planning.over_budgets(worst, BUDGETS).set_index(["variant", "seed"]).loc[("uniform", 3)]

@@ -101,6 +101,8 @@ def test_printed_has_a_row_per_attack_and_percent_with_its_interval():
     assert list(table.columns) == [0, 2]
     assert table.loc[("d", "pgd (softmax)", "baseline", 0, 50), 2] == "10 (5 to 20)"
     assert len(table) == 2
+    table = tables.printed(robust.rename(columns={"seed": "seeds"}).assign(seeds=8))
+    assert table.loc[("d", "pgd", "baseline", 8, 50), 1] == "50 (40 to 60)", "over training runs"
 
 
 def test_the_interval_of_a_median_distance_covers_it_as_often_as_it_says():

@@ -17,6 +17,7 @@ from lib.profile.settings import Planned
 
 RUN = ["dataset", "variant", "seed"]
 POWER = 0.8
+WORST = "worst case"
 HIGHER, LOWER, SAME, OPEN = "higher", "lower", "no effect that would matter", "not decided"
 
 
@@ -34,6 +35,14 @@ def worst_case(outcomes: pd.DataFrame, norm: str = "linf", through: str = "logit
     rows = here["dataset"].map(runs * here.groupby("dataset")["image_id"].nunique())
     met = here.groupby(["dataset", "attack", "epsilon"])["correct"].transform("size") == rows
     return here[met].groupby(keys, sort=False)["correct"].all().reset_index()
+
+
+def with_worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes, and before them `worst_case` as an attack "worst case" where several share a norm and output."""
+    kinds = outcomes.groupby(["norm", "through"], sort=False)["attack"].nunique()
+    several = [{"norm": norm, "through": through} for norm, through in kinds.index[kinds > 1]]
+    worst = [worst_case(outcomes, **kind).assign(attack=WORST, **kind) for kind in several]
+    return pd.concat([*worst, outcomes])[list(outcomes)]
 
 
 def over_budgets(worst: pd.DataFrame, budgets) -> pd.DataFrame:

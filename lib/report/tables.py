@@ -12,6 +12,7 @@ from lib.evaluation import natural
 from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.comparison import median_distance, shares, softmax_gap
 from lib.evaluation.convergence import fallen
+from lib.evaluation.planned import with_worst_case
 from lib.evaluation.statistics import accuracy_over_seeds, mean_interval, proportion
 from lib.profile import Training
 from lib.report.index import TABLES
@@ -39,13 +40,8 @@ def clean_accuracy(
         kept = history[history["kept"]].iloc[0]
         rows.append(
             dict(zip(RUN, run, strict=True))
-            | {
-                "n": len(group),
-                "accuracy": accuracy.estimate,
-                "ci_low": accuracy.low,
-                "ci_high": accuracy.high,
-                "majority": _majority(group["label"]),
-            }
+            | {"n": len(group), "accuracy": accuracy.estimate, "ci_low": accuracy.low, "ci_high": accuracy.high}
+            | {"majority": _majority(group["label"])}
             | _with_interval("balanced_accuracy", balanced)
             | _with_interval("auc", auc)
             | {
@@ -111,15 +107,15 @@ def _in_percent(table: pd.DataFrame, share: str) -> list[str]:
 
 
 def printed(robust: pd.DataFrame, epsilons=None) -> pd.DataFrame:
-    """Robust accuracies as a paper prints them: a row per run and attack, a column per epsilon, each cell percent
-    and 95 % interval. `robust` as from `robust_accuracy`, of one norm; `epsilons`: those wanted, or all.
+    """Robust accuracies as a paper prints them: a row per attack and network, a column per epsilon, each cell percent
+    and 95 % interval. `robust` as from `robust_accuracy` or `over_seeds`, of one norm; `epsilons`: those wanted or all.
     """
     wanted = robust if epsilons is None else robust[robust["epsilon"].isin([0, *epsilons])]
     cells = wanted.assign(
         attack=wanted["attack"].where(wanted["through"] == "logits", wanted["attack"] + " (softmax)"),
         cell=_in_percent(wanted, "robust_accuracy"),
     )
-    rows = ["dataset", "attack", "variant", "seed", "n"]
+    rows = [name for name in ("dataset", "attack", "variant", "seed", "seeds", "n") if name in cells]
     return cells.pivot_table(index=rows, columns="epsilon", values="cell", aggfunc="first", sort=False)
 
 
@@ -169,11 +165,12 @@ def ways(moved: pd.DataFrame) -> pd.DataFrame:
 def everything(frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: Training) -> dict[str, pd.DataFrame]:
     """The tables of a run by file name; `frames` as from `lib.study.Runs.frames`, `counts` as from `class_counts`."""
     outcomes, shifts = frames["outcomes"], frames["shifts"]
+    under_all = with_worst_case(outcomes)
     return {
         "datasets": counts,
         "clean_accuracy": clean_accuracy(frames["predictions"], frames["histories"], frames["parameters"], settings),
-        "robust_accuracy": robust_accuracy(outcomes),
-        "robust_accuracy_over_seeds": over_seeds(outcomes),
+        "robust_accuracy": robust_accuracy(under_all),
+        "robust_accuracy_over_seeds": over_seeds(under_all),
         "distances": distances(outcomes),
         "softmax_gap": softmax_gap(outcomes),
         "directions": reached(frames["directions"]),
