@@ -469,6 +469,27 @@ def test_restarts_and_extra_starts_only_help(classifier, images, labels):
     assert not (helped & ~one).any()
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("apgd_t", {"steps": 6}), ("fab_t", {"steps": 4, "restarts": 2}), ("pgd", {"restarts": 5})]
+)
+def test_attempts_that_share_a_batch_find_what_they_find_one_after_the_other(images, labels, classifier, name, numbers):
+    """Few images do not fill a batch; with batches of one, every attempt has its own."""
+    shared, alone = (make_attack(name, **numbers, batch_size=size) for size in (64, 1))
+    some = slice(0, 5)
+    ran = []
+    program = classifier.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "run", lambda *arrays: ran.append(arrays[0]) or program(*arrays))
+        found = shared(classifier, images[some], labels[some], 0.7, start=images[some] + 0.1)
+        calls = len(ran)
+        np.testing.assert_allclose(
+            found, alone(classifier, images[some], labels[some], 0.7, start=images[some] + 0.1), atol=1e-3
+        )
+    stands = classifier.predict(found) == labels[some]
+    assert stands.any(), "else the later attempts were not needed"
+    assert calls < (len(ran) - calls) / 5
+
+
 def test_fallen_images_leave_where_they_fell(classifier, images, labels):
     """An image that is already wrong comes back as it was, and one that stands keeps its label."""
     wrong = labels.copy()

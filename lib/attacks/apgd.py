@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from lib import StudyError
-from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, likeliest_target, random_in_ball
+from lib.attacks.base import Attack, Program, TowardsEach, ascent, choose, fallen_scores, random_in_ball
 from lib.attacks.gradient_attacks import long_step
 from lib.attacks.losses import LOSSES, TARGETED
 from lib.attacks.norms import L2, Linf, per_image
@@ -134,20 +134,11 @@ class APGDDLR(APGD):
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGDT(APGD):
-    """Targeted APGD on the DLR, the second attack of AutoAttack: towards each of the `target_classes`
-    likeliest wrong classes in turn, though any wrong class counts. Given targets, it goes for these alone.
-    """
+class APGDT(TowardsEach, APGD):
+    """Targeted APGD on the DLR, the second attack of AutoAttack."""
 
     name: str = "apgd_t"
     loss: str = "dlr"
-    target_classes: int = 9
 
     def program(self, targeted):
         return APGDSteps(self.norm, self.loss, True, targeted)
-
-    def attempts(self, classifier, targeted):
-        return self.restarts * (1 if targeted else min(self.target_classes, classifier.classes - 1))
-
-    def prepare(self, classifier, problem, attempt, targeted):
-        return problem if targeted else likeliest_target(classifier, problem, attempt // self.restarts)

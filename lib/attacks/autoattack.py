@@ -66,16 +66,9 @@ class AutoAttack(Attack):
             if not len(rows):
                 break
             here = problem[rows]
-            adversarial[rows] = attack(
-                classifier,
-                here.images,
-                here.labels,
-                here.epsilon,
-                start=None if start is None or number else np.asarray(start)[rows],
-                seed=seed,
-                targets=here.targets if targeted else None,
-                index=here.index,
-            )
+            begun = None if start is None or number else np.asarray(start)[rows]
+            options = {"start": begun, "seed": seed, "targets": here.targets if targeted else None, "index": here.index}
+            adversarial[rows] = attack(classifier, here.images, here.labels, here.epsilon, **options)
             save(file, adversarial, number + 1)
             if progress:
                 progress(number + 1, len(attacks))

@@ -92,16 +92,24 @@ class Attack:
         pool = max(POOL, self.batch_size)
         for first in range(0, len(problem), pool):
             rows = np.arange(first, min(first + pool, len(problem)))
-            attempts = self.attempts(classifier, targeted)
-            for attempt in range(0 if start is None else -1, attempts):
-                if not len(rows):
-                    break
-                here = self.prepare(classifier, problem[rows], max(attempt, 0), targeted)
-                x = start[rows] if attempt < 0 else self.own_start(here, seed, attempt)
-                adversarial[rows] = self.attempt(classifier, here, x, targeted, seed)
-                if attempt < attempts - 1:
-                    predicted = classifier.predict(adversarial[rows], self.batch_size)
-                    rows = rows[~fallen(predicted, here, targeted)]
+            attempts = list(range(0 if start is None else -1, self.attempts(classifier, targeted)))
+            while attempts and len(rows):
+                # A batch costs little less for being half empty: few images share theirs between several attempts.
+                share = max(self.batch_size // len(rows), 1)
+                together, attempts = attempts[:share], attempts[share:]
+                parts = [self.prepare(classifier, problem[rows], max(attempt, 0), targeted) for attempt in together]
+                tried = zip(together, parts, strict=True)
+                x = [start[rows] if attempt < 0 else self.own_start(part, seed, attempt) for attempt, part in tried]
+                here = Problem(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(problem)})
+                found = self.attempt(classifier, here, np.concatenate(x), targeted, seed)
+                if attempts or len(together) > 1:
+                    fell = fallen(classifier.predict(found, self.batch_size), here, targeted).reshape(len(together), -1)
+                    found = found.reshape(*fell.shape, *found.shape[1:])
+                    # What the first attempt found that found anything, as if one had come after the other.
+                    adversarial[rows] = found[np.where(fell.any(0), fell.argmax(0), -1), np.arange(len(rows))]
+                    rows = rows[~fell.any(0)]
+                else:
+                    adversarial[rows] = found
             if progress:
                 progress(min(first + pool, len(problem)), len(problem))
         return adversarial
@@ -130,6 +138,8 @@ class Attack:
             state = self.advance(classifier, program, problem, state, done, steps)
             done += steps
             gone = state["fallen"] & self.leave
+            for row in np.flatnonzero(gone):  # and later attempts on the same image, whose outcome no longer counts
+                gone[row:] |= problem.index[row:] == problem.index[row]
             result[active[gone]] = state["x"][gone]
             stay = ~gone
             active, problem = active[stay], problem[stay]
@@ -175,6 +185,21 @@ class Attack:
     def with_(self, **changes):
         """A copy with other numbers."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowardsEach(Attack):
+    """Goes towards each of the `target_classes` likeliest wrong classes in turn, though any wrong class counts. Given
+    targets, it goes for these alone.
+    """
+
+    target_classes: int = 9
+
+    def attempts(self, classifier, targeted):
+        return self.restarts * (1 if targeted else min(self.target_classes, classifier.classes - 1))
+
+    def prepare(self, classifier, problem, attempt, targeted):
+        return problem if targeted else likeliest_target(classifier, problem, attempt // self.restarts)
 
 
 class Program:

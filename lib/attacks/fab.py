@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from lib.attacks.base import Attack, Program, ascent, choose, fallen_scores, likeliest_target, random_in_ball
+from lib.attacks.base import Program, TowardsEach, ascent, choose, fallen_scores, random_in_ball
 from lib.attacks.norms import L2, Linf, per_image
 
 BIAS = 0.1  # largest pull towards the image (alpha_max in the paper)
@@ -82,24 +82,14 @@ class FABSteps(Program):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FABT(Attack):
-    """Targeted FAB, the third attack of AutoAttack: towards each of the `target_classes` likeliest wrong
-    classes in turn, though any wrong class counts. Given targets, it goes for these alone. An image that
-    stands comes back unchanged.
-    """
+class FABT(TowardsEach):
+    """Targeted FAB, the third attack of AutoAttack. An image that stands comes back unchanged."""
 
     name: str = "fab_t"
     steps: int = 100
-    target_classes: int = 9
 
     def program(self, targeted):
         return FABSteps(self.norm, targeted)
-
-    def attempts(self, classifier, targeted):
-        return self.restarts * (1 if targeted else min(self.target_classes, classifier.classes - 1))
-
-    def prepare(self, classifier, problem, attempt, targeted):
-        return problem if targeted else likeliest_target(classifier, problem, attempt // self.restarts)
 
     def own_start(self, problem, seed, attempt):
         if attempt % self.restarts == 0:

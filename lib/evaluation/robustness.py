@@ -150,9 +150,8 @@ class Search:
     """
 
     def __init__(self, classifier, problem, attack, grid, seed, targeted=False):
-        self.classifier, self.problem, self.attack, self.grid, self.seed, self.targeted = (
-            classifier, problem, attack, grid, seed, targeted,
-        )  # fmt: skip
+        self.classifier, self.problem, self.attack = classifier, problem, attack
+        self.grid, self.seed, self.targeted = grid, seed, targeted
         logits = classifier.logits(problem.images, attack.batch_size)
         if not np.isfinite(logits).all():
             worst = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
@@ -205,15 +204,9 @@ class Search:
             return
         level = np.broadcast_to(level, rows.shape)
         here = self.problem[rows]
-        x = self.attack(
-            self.classifier,
-            here.images,
-            here.labels,
-            self.grid[level],
-            seed=self.seed,
-            targets=here.targets if self.targeted else None,
-            index=here.index,
-        )
+        targets = here.targets if self.targeted else None
+        options = {"seed": self.seed, "targets": targets, "index": here.index}
+        x = self.attack(self.classifier, here.images, here.labels, self.grid[level], **options)
         self.shrink(rows, x, level)
 
     def shrink(self, rows, x, level):

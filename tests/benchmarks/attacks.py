@@ -19,7 +19,6 @@ import argparse
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from machine import machine, timed, versions  # noqa: E402
+from machine import machine, peak_memory, timed, versions  # noqa: E402
 
 from lib.artifacts import read_provenance  # noqa: E402
 from lib.attacks import Classifier, make_attack  # noqa: E402
@@ -300,14 +299,15 @@ def trained(name, data, n):
 
     `name`: profile, data set and variant, such as quick:ham10000:baseline; of the first seed.
     """
-    from lib.study import Study, results
+    from lib.study import Study, results, study
 
+    study.set_determinism = lambda *_: None  # of training: TensorFlow runs already, with the threads that are measured
     profile, dataset, variant = name.split(":")
-    study = Study(profile, dataset, 0, data)
+    here = Study(profile, dataset, 0, data)
     published = results.PUBLISHED / profile / f"{dataset}-seed0-{variant}.zip"
-    model = results.opened(published, data).model() if published.is_file() else study.trained(variant)[0]
-    rows = study.evaluated.head(n)
-    return Classifier(model), study.pixels(rows), rows["label"].to_numpy()
+    model = results.opened(published, data).model() if published.is_file() else here.trained(variant)[0]
+    rows = here.evaluated.head(n)
+    return Classifier(model), here.pixels(rows), rows["label"].to_numpy()
 
 
 def reference(folder):
@@ -321,7 +321,7 @@ def reference(folder):
     seconds, curve, forwards, gradients = run(network, images, labels, numbers)
     result = {
         "seconds": seconds,
-        "MB at most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "MB at most": peak_memory(),
         "forwards per image": forwards / len(images),
         "gradients per image": gradients / len(images),
         "curve": curve,

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import time
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def timed(works, repeats):
             seconds[name].append(time.perf_counter() - start)
             del kept
     return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def peak_memory():
+    """The most that this process held, in MB. Linux' ru_maxrss begins with what held the process that started it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
 
 
 def machine():

@@ -13,7 +13,6 @@ it began, of which a quiet machine has next to none), versions, repeats.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from machine import machine, timed, versions  # noqa: E402
+from machine import machine, peak_memory, timed, versions  # noqa: E402
 
 from lib.profile import load_profile  # noqa: E402
 from tools.cost import THROUGHPUT  # noqa: E402
@@ -80,7 +79,7 @@ def measure(profile, repeats):
         dict(zip(NETWORK, network_of(profile), strict=True))
         | {"parameters": model.count_params()}
         | rates
-        | {"memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        | {"memory_mb": round(peak_memory())}
         | {"training_batch": batch, "attack_batch": attacked}
         | about
         | {"load": round(load, 1)}
