@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from lib import StudyError, artifacts
+from lib.artifacts.sources import code_key
 from lib.data.prepared import Prepared, Rows
+from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.study import Study
 from lib.study.explanations import branch_of
 from lib.study.pack import _images
@@ -32,6 +34,8 @@ def study(tmp_path_factory):
         }
     )
     study.predictions_of("attention")
+    outcomes_of(study, "attention")
+    directions_of(study, "attention")
     branch_of(study, "attention")
     return study
 
@@ -117,14 +121,33 @@ def test_what_other_code_made_is_taken_over_once_it_is_verified(study, elsewhere
     monkeypatch.setattr("lib.study.study.code_key", lambda *_: "other code")
     with pytest.raises(StudyError, match="by other code"):
         unpack(tmp_path / "network.zip")
-    for name in ("outcomes_of", "directions_of", "branch_of"):  # which were not made
-        monkeypatch.setattr(f"lib.study.results.{name}", lambda *_: None)
+    for name in ("train", "robust_accuracy"):  # nothing is made again
+        monkeypatch.setattr(f"lib.study.study.{name}", None)
     unpack(tmp_path / "network.zip", verified=True)
-    monkeypatch.setattr("lib.study.study.train", None)  # nothing is made again
     pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), artifacts.read_table(made))
     record = artifacts.read_provenance(elsewhere.directory("attention") / "predictions.csv")
     assert record["key"] != artifacts.read_provenance(made)["key"]
-    assert record["taken_over"]["made_by"] == record["commit"]
+    assert record["taken_over"]["commit"]
+
+
+def test_outcomes_of_other_attacks_are_told_from_those_of_these_where_the_network_is_the_same(
+    study, elsewhere, tmp_path, monkeypatch
+):
+    pack(study, "attention", tmp_path / "network.zip")
+
+    def code(function, *more):
+        return "other attacks" if function.__module__ == "lib.evaluation.attacked" else code_key(function, *more)
+
+    monkeypatch.setattr("lib.study.study.code_key", code)
+    monkeypatch.setattr("lib.study.study.robust_accuracy", None)  # nothing is attacked
+    assert elsewhere.model_key("attention") == study.model_key("attention")
+    with pytest.raises(StudyError, match=r"results by other code \(see ./reproduce verify\): .*-linf.csv"):
+        unpack(tmp_path / "network.zip")
+    unpack(tmp_path / "network.zip", verified=True)
+    outcomes_of(elsewhere, "attention")
+    records = [artifacts.read_provenance(path) for path in elsewhere.directory("attention").glob("attacks/*.csv")]
+    assert records
+    assert all(record["taken_over"]["commit"] for record in records)
 
 
 @pytest.mark.parametrize(("limit", "kind"), [(None, "raw"), (2, "packed")])

@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from lib import ROOT
+from lib import ROOT, StudyError
 
 T = TypeVar("T")
 PROVENANCE = ".provenance.json"  # beside each artifact
@@ -150,10 +150,12 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
     """
     with locked(path):
         record = read_provenance(path)
-        if _taking and path.is_file() and record.get("key") not in (None, key):
-            record |= {"key": key, "taken_over": environment() | _taking[-1]}
+        if _as_it_lies == [True] and path.is_file() and record.get("key") not in (None, key):
+            record |= {"key": key, "taken_over": environment()}
             write_text(path.with_name(path.name + PROVENANCE), json.dumps(record, indent=1, default=str) + "\n")
         if not (path.is_file() and record.get("key") == key):
+            if _as_it_lies == [False]:
+                raise StudyError(f"{path.name} is missing, or was made by other code.")
             begin = perf_counter()
             path.with_name(path.name + PROVENANCE).unlink(missing_ok=True)
             with replacing(path) as temporary:
@@ -163,19 +165,18 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
 
 
 @contextmanager
-def taken_over(**facts) -> Iterator[None]:
-    """Within it, `cached` takes a file that other code made for its own, and writes so, with `facts`, into its record.
-
-    For results of which somebody made sure that this code gives the same.
+def as_it_lies(take: bool) -> Iterator[None]:
+    """Within it, a file that other code made is taken for its own by `cached`, whose record then says so (`take`: for
+    results of which somebody made sure that this code gives the same), or it and what is missing raise StudyError.
     """
-    _taking.append(facts)
+    _as_it_lies[:] = [take]
     try:
         yield
     finally:
-        _taking.pop()
+        _as_it_lies.clear()
 
 
-_taking: list[dict] = []
+_as_it_lies: list[bool] = []
 
 
 def read_table(path: Path) -> pd.DataFrame:

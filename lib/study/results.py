@@ -173,26 +173,23 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     if model := packed.model():
         with artifacts.replacing(directory / MODEL) as temporary:
             model.save(temporary)
-    here = artifacts.environment()["machine"]
-    if packed.record["machine"] != here:
-        record = json.dumps(packed.record | {"taken_to": here}, indent=1) + "\n"
-        artifacts.write_text(directory / (MODEL + artifacts.PROVENANCE), record)
-    if packed.record["key"] != key:
-        _take_over(study, variant, packed.record | {"key": key}, packed.record["commit"])
+    here, record = artifacts.environment(), dict(packed.record)
+    if record["machine"] != here["machine"]:
+        record["taken_to"] = here["machine"]
+    if record["key"] != key:
+        record |= {"key": key, "taken_over": here}
+    if record != packed.record:
+        artifacts.write_text(directory / (MODEL + artifacts.PROVENANCE), json.dumps(record, indent=1) + "\n")
+    try:
+        with artifacts.as_it_lies(take=verified):
+            study.predictions_of(variant)
+            outcomes_of(study, variant)
+            if variant in study.whole_variants:
+                directions_of(study, variant)
+            branch_of(study, variant)
+    except StudyError as error:
+        raise StudyError(f"{path.name} holds results by other code (see ./reproduce verify): {error}") from error
     return study, variant
-
-
-def _take_over(study, variant, record, commit):
-    """Let the records of a network's results name this code, beside that which made them."""
-    facts = {"made_by": commit}
-    path = study.directory(variant) / (MODEL + artifacts.PROVENANCE)
-    artifacts.write_text(path, json.dumps(record | {"taken_over": artifacts.environment() | facts}, indent=1) + "\n")
-    with artifacts.taken_over(**facts):
-        study.predictions_of(variant)
-        outcomes_of(study, variant)
-        if variant in study.whole_variants:
-            directions_of(study, variant)
-        branch_of(study, variant)
 
 
 def joined(files: list[str]) -> list[str]:
