@@ -114,10 +114,9 @@ def main(profile: str, data: str, take_over: bool = False) -> pd.DataFrame:
     taken = [unpack(path, data, verified=True) for path in files] if take_over else []
     if taken:
         runs = Runs(profile, data=data)
-        if {(study.seed, variant) for study, variant in taken} >= {
-            (study.seed, variant) for study in runs.studies for variant in study.variants
-        }:
-            with artifacts.as_it_lies(take=True):  # what is made of several networks, too
+        whole = {(study.dataset, study.seed, variant) for study in runs.studies for variant in study.variants}
+        if whole <= {(study.dataset, study.seed, variant) for study, variant in taken}:
+            with artifacts.as_it_lies(take=True):  # also what is made of several networks
                 _ = runs.frames, runs.measures
         print(f"The results of {len(files)} networks are taken over: ./reproduce --profile {name} goes on from them.")
     return table
