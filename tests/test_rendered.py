@@ -79,6 +79,13 @@ def test_notebooks_are_rendered_whole_and_without_errors(path):
     assert str(ROOT) not in path.read_text()
 
 
+def test_figure_1_shows_a_real_x_ray_beside_the_phantoms():
+    """It does where ChestX-ray14 lies under data/raw: so a maintainer who publishes needs it there."""
+    notebook = nbformat.read(ROOT / "notebooks" / "01_preprocessing.ipynb", as_version=4)
+    said = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream"]
+    assert any("\npneumothorax: " in text and "\na real x-ray, 64 px: " in text for text in said)
+
+
 def test_explore_shows_its_state_at_the_start_without_widgets():
     notebook = nbformat.read(ROOT / "notebooks" / "00_explore.ipynb", as_version=4)
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]

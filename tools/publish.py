@@ -1,10 +1,11 @@
 """Make a finished run the one that this repository shows: `./reproduce publish PROFILE`, for maintainers.
 
 Copies the run's figures (palette-optimised), tables and notebooks to figures/published/<profile>, writes their index,
-puts the published numbers into the README, and, of the default run, its outputs into notebooks/. Of a run on
-original data it packs the results of every network; with `--networks` that is all it does, so that finished ones are
-safe while others are still trained. With `--brief`, for a run beside another, it takes the answer's figures and the
-tables alone; what was seen image by image is in the packed results.
+puts the published numbers into the README, and, of the default run, its outputs into notebooks/ (Figure 1 has a real
+x-ray where ChestX-ray14 lay under data/raw when 01 ran). Of a run on original data it packs the results of every
+network; with `--networks` that is all it does, so that finished ones are safe while others are still trained. With
+`--brief`, for a run beside another, it takes the answer's figures and the tables alone; what was seen image by image
+is in the packed results.
 """
 
 import argparse
