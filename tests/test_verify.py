@@ -2,8 +2,6 @@
 
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -73,32 +71,6 @@ def test_the_command_says_what_it_found(published, packed, monkeypatch, capsys, 
     monkeypatch.setattr("lib.study.verify.PUBLISHED", tmp_path)
     with pytest.raises(StudyError, match="No network of test is published with its weights"):
         main("test", "data/raw")
-
-
-def test_all_that_is_kept_of_a_profile_is_taken_over_where_every_network_is_there(
-    published, packed, monkeypatch, capsys, tmp_path
-):
-    monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[1])
-    monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
-    taken, variants, study = [], [packed.variant], packed.study
-
-    class Everything:
-        studies = (SimpleNamespace(dataset=study.dataset, seed=study.seed, variants=variants),)
-        frames = property(lambda _: taken.append("frames"))
-        measures = property(lambda _: taken.append("measures"))
-
-    monkeypatch.setattr("lib.study.verify.Runs", lambda *_, **__: Everything())
-    monkeypatch.setattr("lib.study.verify.unpack", lambda *_, verified: (study, packed.variant))
-    row = {"variant": "baseline", "seed": 1, "same_data": True, "agrees": True}
-    monkeypatch.setattr("lib.study.verify.said", lambda _: "")
-    pool = SimpleNamespace(map=lambda *_: [row])
-    monkeypatch.setattr("lib.study.verify.ProcessPoolExecutor", lambda *_: nullcontext(pool))
-    main("test", "data/raw", take_over=True)
-    assert taken == ["frames", "measures"]
-    assert "are taken over: ./reproduce --profile test goes on" in capsys.readouterr().out
-    variants.append("attention")
-    main("test", "data/raw", take_over=True)
-    assert taken == ["frames", "measures"], "else the missing network would be trained"
 
 
 def test_other_copies_of_the_images_are_compared_by_name_and_are_no_disagreement(

@@ -149,12 +149,12 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
     artifact do not both make it: the second waits and reads.
     """
     with locked(path):
-        record = read_provenance(path)
-        if _as_it_lies == [True] and path.is_file() and record.get("key") not in (None, key):
+        record, as_it_lies = read_provenance(path), _as_it_lies if "variant" in facts else []
+        if as_it_lies == [True] and path.is_file() and record.get("key") not in (None, key):
             record |= {"key": key, "taken_over": environment()}
             write_text(path.with_name(path.name + PROVENANCE), json.dumps(record, indent=1, default=str) + "\n")
         if not (path.is_file() and record.get("key") == key):
-            if _as_it_lies == [False]:
+            if as_it_lies == [False]:
                 raise StudyError(f"{path.name} is missing, or was made by other code.")
             begin = perf_counter()
             path.with_name(path.name + PROVENANCE).unlink(missing_ok=True)
@@ -166,8 +166,9 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
 
 @contextmanager
 def as_it_lies(take: bool) -> Iterator[None]:
-    """Within it, a file that other code made is taken for its own by `cached`, whose record then says so (`take`: for
-    results of which somebody made sure that this code gives the same), or it and what is missing raise StudyError.
+    """Within it, what other code found of a network (facts with a `variant`) is taken for its own by `cached`, as its
+    record then says (`take`: where somebody made sure that this code finds the same); or it raises StudyError, as does
+    what is missing.
     """
     _as_it_lies[:] = [take]
     try:
