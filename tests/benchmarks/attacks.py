@@ -452,8 +452,9 @@ def draw(table, about, path, **provenance):
     ax.barh(places, table["ratio"], color=table["peer"].map(colours), height=0.7)
     mark = {"color": "0.1", "markersize": 11, "markeredgewidth": 2}
     ax.plot(required, places, "|", **mark, label="required (see below)")
-    for place, ratio in zip(places, table["ratio"], strict=True):
-        ax.text(ratio, place, f" {ratio:.2f}", va="center", fontsize=7)
+    right = np.where(required - table["ratio"] < 1.5, np.fmax(required + 0.05, table["ratio"]), table["ratio"])
+    for place, ratio, end in zip(places, table["ratio"], right, strict=True):
+        ax.text(end, place, f" {ratio:.2f}", va="center", fontsize=7)  # a mark just right of a bar stays clear
     short = table["work"].str.replace(r" \(.*?\)", "", regex=True) + ": " + peers
     ax.set(yticks=places, yticklabels=short, xlabel="times as fast as the peer (its seconds over ours)")
     ax.axvline(1, color="0.4", linewidth=0.8, zorder=0.9)  # below the marks that stand on it
