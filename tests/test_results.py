@@ -126,7 +126,9 @@ def test_what_other_code_made_is_taken_over_once_it_is_verified(study, elsewhere
     unpack(tmp_path / "network.zip", verified=True)
     pd.testing.assert_frame_equal(elsewhere.predictions_of("attention"), artifacts.read_table(made))
     record = artifacts.read_provenance(elsewhere.directory("attention") / "predictions.csv")
-    assert record["key"] != artifacts.read_provenance(made)["key"]
+    first = artifacts.read_provenance(made)
+    assert record["key"] != first["key"]
+    assert record["commit"] == first["commit"], "who made it stays beside who took it over"
     assert record["taken_over"]["commit"]
 
 
