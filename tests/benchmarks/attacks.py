@@ -316,6 +316,7 @@ def reference(folder):
     numbers = json.loads((folder / "numbers.json").read_text())
     with np.load(folder / "data.npz") as data:
         images, labels = data["images"], data["labels"]
+    importlib.import_module("lib.models.backbones")  # registers the layers that a trained network may have
     network = keras.saving.load_model(folder / "network.keras")
     run = ours if numbers["peer"] in ("ours", "every budget") else peers
     seconds, curve, forwards, gradients = run(network, images, labels, numbers)
