@@ -185,7 +185,8 @@ def write_run(folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, p
     """Write a run's tables, and what was seen image by image, into `folder`; what a former run left there goes.
 
     `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`:
-    per-image tables, written as `<name>.csv.gz`, the same bytes for the same rows. `label`: what data they are of.
+    per-image tables, written as `<name>.csv.gz`, the same bytes for the same rows, numbers to six digits. `label`:
+    what data they are of.
     """
     tables = {name: table for name, table in tables.items() if len(table)}
     keep_only(folder, tables)
@@ -193,7 +194,8 @@ def write_run(folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, p
         write_table(table, folder / name, f"{TABLES[name].title}: {TABLES[name].shows} ({label})", provenance)
     for name, table in images.items():
         packed = {"method": "gzip", "mtime": 0}
-        table.assign(data=label).to_csv(folder / f"{name}.csv.gz", index=False, compression=packed)
+        path = folder / f"{name}.csv.gz"
+        table.assign(data=label).to_csv(path, index=False, float_format="%.6g", compression=packed)
 
 
 def timings(runs: Path) -> pd.DataFrame:
