@@ -19,6 +19,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -441,7 +442,7 @@ def draw(table, about, path, **provenance):
     figures.use_style()
     table = table[(table["unit"] == "seconds") & (table["peer"] != "bare compiled gradient")].reset_index(drop=True)
     required, peers = table["required"].astype(float), table["peer"].map(NAMES)
-    picture, ax = plt.subplots(figsize=(figures.WIDTH, 0.26 * len(table) + 0.9))
+    picture, ax = plt.subplots(figsize=(figures.WIDTH, 1))
     colours = {
         "every budget": "0.6",
         "foolbox": "#009E73",
@@ -449,24 +450,31 @@ def draw(table, about, path, **provenance):
         "cleverhans": "#56B4E9",
         "pyautoattack": "#CC79A7",
     }
-    places = np.arange(len(table))
+    works = table["work"].str.replace(r" \(.*?\)", "", regex=True)
+    first = ~works.duplicated()
+    places = np.arange(len(table)) + 1.1 * first.cumsum()
+    picture.set_figheight(0.15 * places.iloc[-1] + 1.1)
     ax.barh(places, table["ratio"], color=table["peer"].map(colours), height=0.7)
-    mark = {"color": "0.1", "markersize": 11, "markeredgewidth": 2}
+    mark = {"color": "0.1", "markersize": 9, "markeredgewidth": 2}
     ax.plot(required, places, "|", **mark, label="required (see below)")
     right = np.where(required - table["ratio"] < 1.5, np.fmax(required + 0.05, table["ratio"]), table["ratio"])
     for place, ratio, end in zip(places, table["ratio"], right, strict=True):
         ax.text(end, place, f" {ratio:.2f}", va="center", fontsize=7)  # a mark just right of a bar stays clear
-    short = table["work"].str.replace(r" \(.*?\)", "", regex=True) + ": " + peers
-    ax.set(yticks=places, yticklabels=short, xlabel="times as fast as the peer (its seconds over ours)")
+    for place, work in zip(places[first], works[first], strict=True):
+        words = re.sub(r"(\S+):\S+:(\S+),", r"trained \2 of profile \1,", work)
+        ax.text(0.1, place - 1, words, va="center", fontsize=7.5, color="0.2", in_layout=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
+    ax.set(yticks=places, yticklabels=peers, xlabel="times as fast as the peer (its seconds over ours)")
     ax.axvline(1, color="0.4", linewidth=0.8, zorder=0.9)  # below the marks that stand on it
-    ax.invert_yaxis()
+    ax.set_ylim(places.iloc[-1] + 0.8, places.iloc[0] - 1.8)
     ax.grid(axis="y", visible=False)
     ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     place = f"{about['machine']['processor']}, {about['machine']['cores']} cores"
     said = [
         f"{least:g} beside {', '.join(names.unique())} ({REASONS[least]})" for least, names in peers.groupby(required)
     ]
-    label = f"ResNet-50: random weights, seven logits, random smooth images; others: trained networks; {place}"
+    label = "ResNet-50: random weights, seven logits, random smooth images; others: trained networks"
+    label += f" (quick: on phantoms); {place}"
     label += f"\nrequired: {', '.join(said)}"
     ensemble = table["work"].str.startswith("AutoAttack") & (table["peer"] != "every budget")
     if ensemble.any():
@@ -481,7 +489,14 @@ def with_earlier(table, about, folder):
         return table
     both = pd.concat([pd.read_csv(path), table], ignore_index=True)
     work = both["work"].str.replace(r" \(.*?\)", "", regex=True)  # without what came out
-    return both[~both.assign(work=work).duplicated(["work", "peer", "unit"], keep="last")].reset_index(drop=True)
+    both = both[~both.assign(work=work).duplicated(["work", "peer", "unit"], keep="last")]
+    return both.sort_values("work", key=lambda work: [_place(name) for name in work], kind="stable", ignore_index=True)
+
+
+def _place(work):
+    """Where a work stands in the table: by size, AutoAttack behind the single attacks, trained networks last."""
+    size = re.search(r"(\d+) px", work)
+    return int(size[1]) if size and not work.startswith("AutoAttack") else 1000 + (size is None)
 
 
 def redraw(path):
