@@ -19,7 +19,6 @@ PROFILE = DATASET = "ham10000"  # the run on real data that the README leads wit
 BESIDE = {  # runs beside it, and what is different in them
     "ham10000-adam": "with the paper's own optimiser",
     "ham10000-binary": "with two classes",
-    "ham10000-strong": "with a branch nine times as strong",
 }
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
@@ -35,6 +34,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     doses = [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")]
     accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
     title = sentences.titles_of(settings)[DATASET]
+    beside = [(name, words, _effects(name)) for name, words in BESIDE.items() if profile == PROFILE]
     values = {
         "words": sentences.lead(primary, controls),
         "images": title if settings.phantom else f"real dermatoscopic images ({title})",
@@ -46,7 +46,8 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "paper": PAPER_GAIN,
         "doses": doses,
         "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
-        "beside": _beside() if profile == PROFILE else [],
+        "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
+        "strong": list(_effects("ham10000-strong").itertuples()) if profile == PROFILE else [],
         "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
@@ -59,10 +60,10 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     return {part: template.render(part=part, **values).strip() for part in ("answer", "results", "findings")}
 
 
-def _beside() -> list[tuple[str, str, tuple]]:
-    """Of each published run beside the one that leads: its name, what is different in words, the primary comparison."""
-    found = [(name, words, PUBLISHED / name / "tables" / "effects.csv") for name, words in BESIDE.items()]
-    return [(name, words, sentences.by_kind(pd.read_csv(path))[0]) for name, words, path in found if path.is_file()]
+def _effects(name: str) -> pd.DataFrame:
+    """The comparisons of a published run; empty where there is none."""
+    path = PUBLISHED / name / "tables" / "effects.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 def _reaching(up_to: pd.DataFrame, pair: list[str]) -> dict[str, tuple[int, int]]:
