@@ -110,5 +110,5 @@ def test_times_of_other_works_stay_where_machine_and_versions_are_the_same(tmp_p
         table = attacks.with_earlier(measured(work, ours), here, tmp_path)
         table.to_csv(tmp_path / "attacks.csv", index=False)
         (tmp_path / "attacks.json").write_text(json.dumps(here))
-    assert table[["work", "ours"]].to_numpy().tolist() == [["B", 2.0], ["A (7, 4 stand), 64 px", 3.0]]
+    assert table[["work", "ours"]].to_numpy().tolist() == [["A (7, 4 stand), 64 px", 3.0], ["B", 2.0]]  # sizes first
     assert len(attacks.with_earlier(measured("B", 4.0), {"machine": "b"}, tmp_path)) == 1
