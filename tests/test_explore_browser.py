@@ -204,4 +204,6 @@ def test_other_controls_work_and_a_bad_file_is_one_sentence(page, tmp_path):
     bring(page, tmp_path / "mine.png")
     changed(page, FIGURE, before, "src")
     assert "mine.png, class not given" in page.locator(".explore [role=status]").inner_text()
+    asked = page.locator(".explore .widget-dropdown", has_text="its class").locator("select")
+    assert asked.input_value() == "what each network says"
     assert errors(page) == [[], []]

@@ -19,6 +19,7 @@ from lib.report.figures import COLOURS
 SLIDER = {"base": 2, "min": np.log2(BUDGETS[0]), "max": np.log2(BUDGETS[-1]), "step": 0.25}
 THUMBNAIL = 58  # CSS pixels
 NARROW = {"description_width": "initial"}
+ANY = -1  # in place of a class; ipywidgets shows an option whose value is None as an empty field
 
 
 def describe(views: dict[str, View], choice: Choice, classes: tuple[str, ...]) -> dict[str, str]:
@@ -63,7 +64,7 @@ class Panel:
     def choice(self) -> Choice:
         """The attack as the controls say it."""
         steps = 1 if self.attack.value == "fgsm" else self.steps.value
-        return Choice(self.attack.value, steps, self.target.value)
+        return Choice(self.attack.value, steps, _class(self.target))
 
     def views(self) -> dict[str, View]:
         """What is to be seen at the controls' values."""
@@ -137,8 +138,8 @@ class Panel:
         classes = study.info.classes
         numbered = [(name, k) for k, name in enumerate(classes)]
         self._quiet = True
-        self.target.options = [("any wrong class", None), *numbered]
-        self.own_class.options = [("what each network says", None), *numbered]
+        self.target.options = [("any wrong class", ANY), *numbered]
+        self.own_class.options = [("what each network says", ANY), *numbered]
         self.beside.options, self.beside.value = self.explorer.others, self.explorer.shown[1]
         self.beside.layout.display = None if len(self.explorer.others) > 1 else "none"
         self._quiet = False
@@ -192,11 +193,11 @@ class Panel:
         if self.upload.value:
             [file] = self.upload.value
             with self._working("reading the image ..."):
-                self._quiet, self.own_class.value, self._quiet = True, None, False
+                self._quiet, self.own_class.value, self._quiet = True, ANY, False
                 self._choose(read_upload(bytes(file["content"]), file["name"], self.study))
 
     def _label_upload(self):
-        self._choose(Subject(self.subject.name, self.subject.pixels, self.own_class.value))
+        self._choose(Subject(self.subject.name, self.subject.pixels, _class(self.own_class)))
 
     def _refresh(self):
         self.steps.disabled = self.attack.value == "fgsm"
@@ -248,6 +249,10 @@ class _Working:
             text = html.escape(str(error) if isinstance(error, StudyError) else repr(error))
             self.panel.status.value = f'<p role=alert style="color:#B00020"><b>{text}</b></p>'
         return isinstance(error, StudyError)
+
+
+def _class(control):
+    return None if control.value == ANY else control.value
 
 
 def _status(sentences, title, message):
