@@ -442,7 +442,6 @@ def draw(table, about, path, **provenance):
     figures.use_style()
     table = table[(table["unit"] == "seconds") & (table["peer"] != "bare compiled gradient")].reset_index(drop=True)
     required, peers = table["required"].astype(float), table["peer"].map(NAMES)
-    picture, ax = plt.subplots(figsize=(figures.WIDTH, 1))
     colours = {
         "every budget": "0.6",
         "foolbox": "#009E73",
@@ -450,10 +449,10 @@ def draw(table, about, path, **provenance):
         "cleverhans": "#56B4E9",
         "pyautoattack": "#CC79A7",
     }
-    works = table["work"].str.replace(r" \(.*?\)", "", regex=True)
+    works = without_outcome(table["work"])
     first = ~works.duplicated()
-    places = np.arange(len(table)) + 1.1 * first.cumsum()
-    picture.set_figheight(0.15 * places.iloc[-1] + 1.1)
+    places = np.arange(len(table)) + 1.1 * first.cumsum()  # each work has a line of its own above its bars
+    picture, ax = plt.subplots(figsize=(figures.WIDTH, 0.15 * places.iloc[-1] + 1.1))
     ax.barh(places, table["ratio"], color=table["peer"].map(colours), height=0.7)
     mark = {"color": "0.1", "markersize": 9, "markeredgewidth": 2}
     ax.plot(required, places, "|", **mark, label="required (see below)")
@@ -488,7 +487,7 @@ def with_earlier(table, about, folder):
     if not path.is_file() or json.loads(path.with_suffix(".json").read_text()) != about:
         return table
     both = pd.concat([pd.read_csv(path), table], ignore_index=True)
-    work = both["work"].str.replace(r" \(.*?\)", "", regex=True)  # without what came out
+    work = without_outcome(both["work"])
     both = both[~both.assign(work=work).duplicated(["work", "peer", "unit"], keep="last")]
     return both.sort_values("work", key=lambda work: [_place(name) for name in work], kind="stable", ignore_index=True)
 
@@ -496,7 +495,12 @@ def with_earlier(table, about, folder):
 def _place(work):
     """Where a work stands in the table: by size, AutoAttack behind the single attacks, trained networks last."""
     size = re.search(r"(\d+) px", work)
-    return int(size[1]) if size and not work.startswith("AutoAttack") else 1000 + (size is None)
+    return int(size[1]) + 1000 * work.startswith("AutoAttack") if size else np.inf
+
+
+def without_outcome(works):
+    """Works without what came out of them, which stands in brackets."""
+    return works.str.replace(r" \(.*?\)", "", regex=True)
 
 
 def redraw(path):
