@@ -21,3 +21,17 @@ REGISTRIES = [
 
 class StudyError(Exception):
     """Bad input (a profile key, a file, a row); the message says in one sentence what to do."""
+
+
+def _checkout(folder: Path) -> Path | None:
+    """The copy of this repository that a folder lies in."""
+    places = (place for place in (folder, *folder.parents) if (place / "lib" / "study" / "study.py").is_file())
+    return next((place for place in places if (place / "notebooks").is_dir()), None)
+
+
+if (_here := _checkout(Path.cwd())) and _here.resolve() != ROOT:
+    # An environment that was made for one copy is used in another: results would silently go to the first.
+    raise StudyError(
+        f"This runs in {_here}, and Python imports the code of {ROOT}: use the environment that ./reproduce makes "
+        f"there, or set PYTHONPATH={_here}."
+    )

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from lib import ROOT, StudyError
 from lib.attacks import Classifier, make_attack
 from lib.attacks.networks import logits_of
 from lib.evaluation import benchmark, robust_accuracy
-from lib.evaluation.own import load_network
+from lib.evaluation.own import load_images, load_network
 from lib.explain import grad_cam
 
 SIDE = 24
@@ -69,7 +70,7 @@ def test_the_softmax_of_the_logits_is_what_the_model_answers(name):
     assert bool(logits_of(model).notes) == (name in ("mean of two", "lambda"))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 1000), st.sampled_from(["sigmoid", "linear", "layer"]))
 def test_one_unit_is_two_classes(seed, ending):
     head = {
@@ -151,9 +152,17 @@ def test_labels_come_in_many_forms(labels):
     np.testing.assert_array_equal(curve(model, labels=labels), curve(model))
 
 
+@keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
-    def call(self, x):
-        return x
+    """A network whose layers stand in its own code."""
+
+    def __init__(self, ending="linear", **rest):
+        super().__init__(**rest)
+        self.first, self.pool = layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()
+        self.last = layers.Dense(3, activation=ending)
+
+    def call(self, images):
+        return self.last(self.pool(ops.tanh(self.first(images / 255.0))))
 
 
 def not_finite():
@@ -178,7 +187,7 @@ def not_finite():
         (lambda: network(lambda h: layers.Dense(3)(h)), IMAGES, LABELS + 0.5, "whole numbers.*found 0.5"),
         (lambda: network(lambda h: layers.Dense(3)(h)), IMAGES, np.array(["a"] * 10), "whole numbers"),
         (lambda: network(lambda h: layers.Dense(3, activation="sigmoid")(h)), IMAGES, LABELS, "3 separate sigmoids"),
-        (Subclassed, IMAGES, LABELS, "build it as a functional or sequential model"),
+        (Subclassed, IMAGES, LABELS, "never called: call it once"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_sentence(model, images, labels, said):
@@ -385,3 +394,84 @@ def test_the_known_cases_are_right():
     assert "not finite" in said["NaN outputs"]
     assert "bounds" in said["images in [0, 1]"]
     assert "2 outputs" in said["two outputs"]
+
+
+def test_outputs_without_a_gradient_are_attacked_by_what_needs_none_and_it_is_said(tmp_path):
+    rounded = network(lambda h: ops.round(layers.Dense(3, activation="softmax")(h) * 100) / 100)
+    result = benchmark(rounded, IMAGES, LABELS, epsilons=[4], attack=make_attack("square", steps=20))
+    checks = result.trust.set_index("check")
+    assert not checks.loc["input gradient", "passed"]
+    assert checks.loc["input gradient", "value"] == 1
+    assert "no gradient" in result.save(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("ending", ["linear", "softmax"])
+def test_a_subclassed_model_has_the_curve_of_the_same_layers(ending):
+    keras.utils.set_random_seed(3)
+    own = Subclassed(ending)
+    with pytest.raises(StudyError, match="never called"):
+        Classifier(own)
+    result = benchmark(own, IMAGES, LABELS, epsilons=[2, 8], attack=PGD)  # built with the images
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x = layers.GlobalAveragePooling2D()(ops.tanh(layers.Conv2D(4, 3)(pixels / 255.0)))
+    same = copied(own, keras.Model(pixels, layers.Dense(3)(x)))
+    expected = benchmark(same, IMAGES, LABELS, epsilons=[2, 8], attack=PGD)
+    pd.testing.assert_frame_equal(result.curve, expected.curve)
+    assert len(result.maps) == 0
+    assert "has no feature map" in str(result.pictures["why no maps"])
+
+
+def written_by_keras_2(path, groups):
+    """A file with what Keras 2 says of a depthwise convolution, and Keras 3 no more."""
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x = layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(layers.Rescaling(1 / 255)(pixels)))
+    model = keras.Model(pixels, keras.Sequential([keras.Input((3,)), layers.Dense(3)])(x))
+    model.save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "DepthwiseConv2D":
+                layer["config"]["groups"] = groups
+        file.attrs["model_config"] = json.dumps(config)
+    return model
+
+
+def test_files_of_keras_2_with_depthwise_convolutions_are_read(tmp_path):
+    model = written_by_keras_2(tmp_path / "old.h5", 1)
+    before = (tmp_path / "old.h5").read_bytes()
+    np.testing.assert_array_equal(load_network(tmp_path / "old.h5")(IMAGES), model(IMAGES))
+    assert (tmp_path / "old.h5").read_bytes() == before
+    written_by_keras_2(tmp_path / "grouped.h5", 3)
+    with pytest.raises(StudyError, match=r"\.\.\. .*groups"):  # the end of what Keras says, where the reason is
+        load_network(tmp_path / "grouped.h5")
+
+
+def test_a_saved_model_folder_is_called_what_it_is(tmp_path):
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "saved_model.pb").touch()
+    with pytest.raises(StudyError, match=r"is a TensorFlow SavedModel.*model\.save\('model\.keras'\)"):
+        load_network(tmp_path / "exported")
+
+
+def test_every_kind_of_image_is_read_and_what_is_not_is_named(tmp_path):
+    image = np.kron(np.arange(48, 240, 12, dtype="uint8").reshape(4, 4), np.ones((8, 8), "uint8"))
+    for number, suffix in enumerate(("png", "BMP", "tif", "tiff", "webp", "jpg")):
+        path = tmp_path / "ab"[number % 2] / f"image.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).convert("RGB").save(path, lossless=True, quality=100)
+    Image.fromarray(image.astype("uint16") * 16).save(tmp_path / "a" / "deep.png")
+    for name in ("a/notes.txt", "b/image.gif", "b/._image.png", "__MACOSX/._image.png", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    notes = {}
+    images, labels, classes = load_images(tmp_path, None, (32, 32, 3), (0, 255), notes=notes)
+    assert classes == ["a", "b"]
+    assert labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    dark = images.max((1, 2, 3)) < 16
+    assert dark.sum() == 1
+    assert np.abs(images[~dark] - image[..., None]).max() < 4  # JPEG rounds
+    assert notes["not read"] == "2 other files in these folders were not read (1 .gif, 1 .txt)."
+    assert notes["dark"].startswith("1 of the 7 images use 12 or fewer of their 16 bits")
+    result = benchmark(network(layers.Dense(2)), tmp_path, epsilons=[4], attack=PGD)
+    assert notes["dark"] in set(result.trust.loc[~result.trust["passed"].astype(bool), "sentence"])
+    assert notes["not read"] in result.save(tmp_path / "out").read_text()

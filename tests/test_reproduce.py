@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -157,3 +158,25 @@ object()"""
         run_notebook.run_notebook("n", path, {"number": 2})
     assert "<object>" in first.read_text()
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_second_copy_runs_its_own_code_in_the_environment_of_the_first(tmp_path):
+    """One environment, two checkouts: the kernel imports the copy's code, or it is said that it does not."""
+    for name in ("lib", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "notebooks").mkdir()
+    cell = nbformat.v4.new_code_cell("import lib\nprint(lib.ROOT)")
+    cell.metadata["tags"] = ["parameters"]
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "notebooks" / "where.ipynb")
+    here = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = [sys.executable, "-m", "tools.run_notebook", "where", tmp_path / "out.ipynb"]
+    subprocess.run(run, cwd=tmp_path, env=here, check=True)
+    assert nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].text.strip() == str(tmp_path.resolve())
+    opened = subprocess.run(  # as JupyterLab would start it: Python has the code that the environment was made for
+        [sys.executable, "-P", "-c", "import lib"], cwd=tmp_path / "notebooks",
+        env=here | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    said = opened.stderr.strip().splitlines()[-1]
+    assert f"This runs in {tmp_path}, and Python imports the code of {ROOT}" in said

@@ -1,6 +1,7 @@
 """Run one notebook through papermill: `python -m tools.run_notebook 03_attacks out.ipynb -p dataset ham10000`."""
 
 import argparse
+import os
 import re
 import sys
 import warnings
@@ -50,6 +51,11 @@ def _settle(path: Path, written_for: Path) -> None:
         if cell.cell_type == "markdown":
             cell.source = links.moved(cell.source, written_for, path.parent)
         if cell.cell_type == "code":
+            for output in cell.outputs:
+                if "text/markdown" in output.get("data", {}):
+                    output["data"]["text/markdown"] = links.moved(
+                        output["data"]["text/markdown"], written_for, path.parent
+                    )
             # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
@@ -89,6 +95,8 @@ def main(arguments=None) -> int:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     parameters = {name: yaml.safe_load(value) for name, value in options.p}
+    # The kernel's `lib` is this folder's, whichever the environment was made for.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     warnings.filterwarnings("ignore")
     try:
         run_notebook(options.notebook, options.output, parameters)

@@ -29,18 +29,12 @@ def logits_of(model: keras.Model, float32: bool = True) -> Logits:
 
     A softmax at the end is cut off. One unit (a sigmoid, or a linear one as a logit) becomes the logits (0, z) of two
     classes. Probabilities that cannot be undone are taken by their logarithm. What computes in float16 or bfloat16 is
-    copied in float32, if `float32`. Raises StudyError for a model without symbolic outputs, with several inputs or
-    outputs, or whose outputs are neither logits nor probabilities of classes.
+    copied in float32, if `float32`. A model of its own class, whose layers cannot be seen, is taken by what it gives.
+    Raises StudyError for a model that was never called, with several inputs or outputs, or whose outputs are neither
+    logits nor probabilities of classes.
     """
-    try:
-        inputs, outputs = model.inputs, model.outputs
-        if not inputs or not outputs:
-            raise AttributeError("it is not built")
-    except (AttributeError, ValueError):
-        raise StudyError(
-            f"The logits of model {getattr(model, 'name', model)!r} cannot be reached: build it as a functional or "
-            "sequential model."
-        ) from None
+    model = _symbolic(model)
+    inputs, outputs = model.inputs, model.outputs
     for what, tensors in (("inputs", inputs), ("outputs", outputs)):
         if len(tensors) > 1:
             raise StudyError(f"The model has {len(tensors)} {what}; pass a model with one.")
@@ -68,6 +62,28 @@ def logits_of(model: keras.Model, float32: bool = True) -> Logits:
         notes.append("The model has one output unit z; it is attacked as two classes with logits 0 and z.")
         logits = TwoClasses(name="two_classes")(logits)
     return Logits(keras.Model(model.inputs[0], logits), notes)
+
+
+def _symbolic(model):
+    """The model, or a functional one around it where its `call` is its own code (a subclass of `keras.Model`)."""
+    name = getattr(model, "name", model)
+    try:
+        if model.inputs and model.outputs:
+            return model
+    except (AttributeError, ValueError):
+        pass
+    try:
+        shape = model.get_build_config()["input_shape"]
+        pixels = keras.Input(shape[1:])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise StudyError(
+            f"The logits of model {name!r} cannot be reached, as it was never called: call it once, model(images[:1])."
+        ) from None
+    try:
+        return keras.Model(pixels, model(pixels))
+    except Exception as error:  # it is somebody's own code
+        reason = " ".join(str(error).split())[-200:]
+        raise StudyError(f"Model {name!r} cannot be traced by Keras ({reason}); build it of Keras layers.") from error
 
 
 @keras.saving.register_keras_serializable("study")
@@ -98,7 +114,7 @@ def _before_ending(tensor):
     """The tensor that a softmax or a sigmoid at the end was made of, and what it is: logits, sigmoids or unknown."""
     operation = tensor._keras_history.operation
     name, activation = type(operation).__name__, getattr(operation, "activation", None)
-    if isinstance(operation, keras.Model) and len(operation.outputs) == 1:
+    if isinstance(operation, keras.Model) and len(getattr(operation, "outputs", None) or []) == 1:
         inner, kind = _before_ending(operation.outputs[0])
         return keras.Model(operation.inputs[0], inner)(_input(tensor)), kind
     if name in PASSED or (name == "Activation" and activation is keras.activations.linear):

@@ -32,6 +32,7 @@ from scipy.sparse.csgraph import connected_components
 
 from lib import ROOT, StudyError
 from lib.data import preprocessing
+from lib.data.decoding import DARK, DEEP
 from lib.data.findings import Findings, counts, errors, raise_first_error, summarise
 from lib.data.readers import read_index, survey
 from lib.data.registry import DatasetInfo, dataset_info
@@ -40,7 +41,7 @@ from lib.data.splits import SPLITS
 MOST_EXCLUDED = 0.05  # of the images found
 FORMATS = {"ham10000": "JPEG", "chestxray14": "PNG", "eyepacs": "JPEG"}  # as published
 SIZES = {"ham10000": (600, 450), "chestxray14": (1024, 1024)}
-DEEP, GRAY = ("I;16", "I;16B", "I;16L", "I", "F"), ("1", "L", "LA")
+GRAY = ("1", "L", "LA")
 NOTED_MODES = {  # by Pillow's names
     "alpha channel": ("RGBA", "LA", "PA"),
     "16 bits": DEEP,
@@ -98,7 +99,7 @@ def check_dataset(
     if info.stands_for:
         try:
             index = read_index(dataset, root)
-            _, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
+            images, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
         except StudyError as error:
             there = any((Path(root) / dataset / name).is_file() for name in info.label_files)
             found.add("unreadable file" if there else "no label file", detail=str(error))
@@ -108,9 +109,12 @@ def check_dataset(
         found.extend(findings)
         if index.empty:
             return Check(dataset, 0, found.table())
-        _, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
+        images, records = preprocessing.images_and_records(index, dataset, size, cache_dir, xray_contrast)
     found.extend(check_images(index, records))
     _note_storage(info, index, records, found)
+    deep = np.flatnonzero(records["mode"].isin(DEEP) & (records["problem"] == ""))
+    dark = index.iloc[[row for row in deep if images[row].max() <= DARK]]
+    found.add("dark 16 bits", image_id=dark["image_id"], file=dark["path"])
     return Check(dataset, len(index), found.table())
 
 

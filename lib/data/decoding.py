@@ -18,6 +18,8 @@ from lib import StudyError
 
 TINY = 32  # pixels; no image of the data sets has a side this short
 JPEG = b"\xff\xd8\xff"
+DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's names of what holds more than 8 bits
+DARK = 16  # of 255: what 12 bits of 16 come to
 JPEG_MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L", "CMYK": "CMYK", "YCCK": "CMYK"}
 
 

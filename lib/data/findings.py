@@ -60,6 +60,7 @@ KINDS: dict[str, Kind] = {
     # What is handled
     "missing file": Kind("note", "a row without an image, as in a partial download", "not used"),
     "unlabelled file": Kind("note", "an image without a row", "not used"),
+    "other file": Kind("note", "a file among the images with another ending", "not read"),
     "second file": Kind("note", "another file of the same image name and size", "not used"),
     "other second file": Kind("note", "another file of the same image name, of another size", "not used"),
     "other label file": Kind("note", "another file that could be the label file", "not used"),
@@ -81,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "flawed data": Kind("note", "JPEG data with a mistake that decoders work around", "look at it"),
     "alpha channel": Kind("note", "an image with transparency", "its colours are used"),
     "16 bits": Kind("note", "an image of 16 bits", "reduced to 8"),
+    "dark 16 bits": Kind("note", "16 bits of which only 12 or fewer are used: almost black", "scale it to its range"),
     "palette": Kind("note", "an image with a palette", "its colours are used"),
     "CMYK": Kind("note", "an image in printing colours", "turned to RGB"),
     "gray image": Kind("note", "a gray image where colour is expected", "used as it is"),

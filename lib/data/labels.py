@@ -13,7 +13,7 @@ from lib.data import isic
 from lib.data.findings import Findings
 from lib.data.registry import DatasetInfo
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SEPARATORS = ",;\t"
 
 # Every column of the publishers' files; `columns` in the registry has those that are needed.
@@ -82,7 +82,7 @@ def scan_labels(info: DatasetInfo, path: str, files: list[str] = ()) -> tuple[pd
 
 
 def without_suffix(name: str) -> str:
-    """An image's name without .jpg, .jpeg or .png in any case."""
+    """An image's name without the ending of an image file, in any case."""
     return name.rpartition(".")[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
 
 

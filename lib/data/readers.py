@@ -21,7 +21,7 @@ def read_index(dataset: str, root: str | Path) -> pd.DataFrame:
     class_name, group (patient or lesion), for eyepacs also grade (0 to 4), and official_split ("train" or
     "test") where the official NIH test list is there. MedMNIST+ sets: see `lib.data.medmnist.read_medmnist`.
 
-    Images may lie in any folders below (Kaggle's copies nest them), with extension .jpg, .jpeg or .png in any
+    Images may lie in any folders below (Kaggle's copies nest them), with an extension of IMAGE_SUFFIXES in any
     case; hidden files, `__MACOSX` and folders of masks are passed over. A partial download is no error:
     `index.attrs["report"]` counts labelled rows, found images, missing_files (row without a file),
     unlabelled_files (file without a row), duplicate_files (a second file of the same name, not used) and
@@ -53,7 +53,7 @@ def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]
         return nothing, found.table()
     files = list_files(folder)
     if info.own and not info.label_files:
-        return _own(info, folder, [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)], found)
+        return _own(info, folder, files, found)
     texts = [path for path in files if not path.lower().endswith(IMAGE_SUFFIXES)]
     label_files = [path for name in info.label_files for path in find(texts, name)]
     if not label_files:
@@ -96,8 +96,9 @@ def survey(info: DatasetInfo, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]
     return index, findings
 
 
-def _own(info: DatasetInfo, folder: Path, images: list[str], found: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _own(info: DatasetInfo, folder: Path, files: list[str], found: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`survey` of a set of one's own without a label file."""
+    images = [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
     if info.reader:
         index = own.from_reader(info, folder)
         gone = ~index["path"].map(os.path.isfile).astype(bool)
@@ -105,6 +106,8 @@ def _own(info: DatasetInfo, folder: Path, images: list[str], found: Findings) ->
         index = index[~gone]
     else:
         index, gone = own.from_class_folders(info, folder, images, found), pd.Series(dtype=bool)
+        others = sorted(set(files) - set(images))
+        found.add("other file", image_id=[_name(path) for path in others], file=others)
     unknown = ~index["label"].isin(info.classes)
     where = {"image_id": index["image_id"][unknown], "file": index["path"][unknown]}
     found.add("unknown label", **where, detail=[f"its label is {label!r}" for label in index["label"][unknown]])

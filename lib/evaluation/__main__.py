@@ -80,6 +80,8 @@ def main(arguments=None) -> int:
         bar.close()
     page = result.save(here / given.out)
     print(result.curve.to_string(index=False))
+    if result.facts["not read"] != "none":
+        print(result.facts["not read"])
     print(
         "\n".join(f"Look first: {said}" for said in result.trust.loc[~result.trust["passed"].astype(bool), "sentence"])
     )

@@ -89,9 +89,12 @@ def benchmark(
     """
     name = Path(model).stem if isinstance(model, str | Path) else getattr(model, "name", "model")
     model = load_network(model) if isinstance(model, str | Path) else model
-    classifier = Classifier(model, bounds=bounds)
+    if not getattr(model, "built", True) and not isinstance(images, str | Path):
+        model(np.asarray(images[:1], "float32"))
+    classifier, notes = Classifier(model, bounds=bounds), {}
     if isinstance(images, str | Path):
-        images, labels, classes = load_images(Path(images), labels, classifier.network.input_shape[1:], bounds, classes)
+        shape = classifier.network.input_shape[1:]
+        images, labels, classes = load_images(Path(images), labels, shape, bounds, classes, notes)
     if labels is None:
         raise StudyError("labels are missing: give the true class of each image.")
     images = np.asarray(images, "float32")
@@ -117,13 +120,15 @@ def benchmark(
     rows = np.unique(np.linspace(0, len(images) - 1, min(examined, len(images))).round().astype(int))
     pgd = make_attack("pgd", norm=made.norm, batch_size=batch_size or made.batch_size)
     checks = trust(classifier, gray[rows], labels[rows], middle * unit, attack=pgd, seed=seed)
-    checks = pd.concat(
-        [model_checks(classifier, labels, outcomes, names), checks.assign(n=len(rows))], ignore_index=True
-    )
+    seen = model_checks(classifier, labels, outcomes, names)
+    if "dark" in notes:
+        seen.loc[len(seen)] = ["images", False, 0.0, notes["dark"], len(images)]
+    checks = pd.concat([seen, checks.assign(n=len(rows))], ignore_index=True)
     maps, pictures = _maps(model, classifier, gray, labels, outcomes, pgd, middle * unit, layer)
     facts = {
         "network": name,
         "images": f"{len(images)} images of {len(np.unique(labels))} classes",
+        "not read": notes.get("not read", "none"),
         "attack": made.name,
         "norm": made.norm.name,
         "bounds": f"{bounds[0]:g} to {bounds[1]:g}; epsilons are in this unit",

@@ -41,17 +41,19 @@ def grad_cam(
         raise StudyError(f"grad_cam needs one class per image, got {len(classes)} for {len(images)} images.")
     network, layer = explained(model, layer)
     explainer = Gradcam(network, clone=False)
-    maps = [
-        explainer(
-            CategoricalScore([int(label) for label in classes[start : start + batch_size]]),
-            images[start : start + batch_size],
-            penultimate_layer=layer,
-            seek_penultimate_conv_layer=False,
-            expand_cam=False,
-            normalize_cam=False,
-        )
-        for start in range(0, len(images), batch_size)
-    ]
+    where = {"penultimate_layer": layer, "seek_penultimate_conv_layer": False}
+    maps = []
+    for start in range(0, len(images), batch_size):
+        score = CategoricalScore([int(label) for label in classes[start : start + batch_size]])
+        try:
+            cams = explainer(score, images[start : start + batch_size], **where, expand_cam=False, normalize_cam=False)
+        except AttributeError as error:
+            if "NoneType" not in str(error):
+                raise
+            raise StudyError(
+                f"The logits of model {model.name!r} have no gradient at layer {layer!r}, which Grad-CAM would weight."
+            ) from error
+        maps.append(cams)
     maps = _stretch(np.concatenate(maps))
     return _upsample(maps, images.shape[1:3]) if upsample else maps
 
@@ -99,7 +101,7 @@ def _laid_out(model):
         return copies[id(layer)][1]
 
     def call(layer, *arguments, **options):
-        inside = isinstance(layer, keras.Model) and len(arguments) == 1
+        inside = isinstance(layer, keras.Model) and getattr(layer, "outputs", None) and len(arguments) == 1
         return through(layer, arguments[0]) if inside else layer(*arguments, **options)
 
     def through(model, x):

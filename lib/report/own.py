@@ -96,6 +96,7 @@ def write(result, folder: Path) -> Path:
         facts=result.facts,
         attack=ATTACK_TITLES.get(result.facts["attack"], result.facts["attack"]),
         answer=answer(result),
+        no_maps=str(result.pictures.get("why no maps", "")),
         failed=result.trust[~result.trust["passed"].astype(bool)]["sentence"].tolist(),
         checks=len(result.trust),
         pictures={name: base64.b64encode(data).decode() for name, data in drawn.items()},
