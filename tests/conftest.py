@@ -1,3 +1,9 @@
+from hypothesis import settings
+
+# No test depends on how fast the machine is.
+settings.register_profile("study", deadline=None, print_blob=True)
+settings.load_profile("study")
+
 LONGEST = ["test_study.py", "test_site.py", "test_training.py", "test_check_random.py"]
 
 

@@ -420,7 +420,7 @@ def test_odd_batch_sizes_are_not_traced_anew(images, labels, classifier):
 # Invariants over random input
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     name=st.sampled_from(GRADIENT_ATTACKS),
     norm=st.sampled_from(["linf", "l2"]),

@@ -545,18 +545,19 @@ def test_medmnist_sets_are_checked_by_the_same_rules(tmp_path: Path) -> None:
             5984,
             {"missing file": 4031, "unlabelled file": 60, "other size": 5984, "not the published file": 1},
         ),
-        (NIH, 792, {"missing file": 111328, "alpha channel": 20, "colour image": 792, "other size": 792}),
+        (NIH, 3499, {"missing file": 108621, "other size": 3499}),
+        (KAGGLE, 1948, {"missing file": 33178}),
     ],
 )
 def test_real_data(tmp_path: Path, dataset: str, images: int, notes: dict) -> None:
     if not (REAL / dataset).is_dir():
         pytest.skip(f"no real {dataset} here")
-    check = check_dataset(dataset, REAL, tmp_path, 64)
+    check = check_dataset(dataset, REAL, tmp_path, 64, "none")
     assert check.findings["kind"].value_counts().to_dict() == notes
     assert check.usable
     assert check.sentence.endswith(f"{images} of the {images} images found, 0 left out.")
     found = read_index(dataset, REAL)
-    index = usable_index(found, images_and_records(found, dataset, 64, tmp_path)[1])
+    index = usable_index(found, images_and_records(found, dataset, 64, tmp_path, "none")[1])
     pd.testing.assert_frame_equal(index, found)
 
 

@@ -298,7 +298,7 @@ def hold_against(truth: pd.DataFrame, spot: Spoilt) -> bool:
     return True
 
 
-often = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+often = settings(suppress_health_check=list(HealthCheck), derandomize=True)
 sets, seeds = st.sampled_from(SETS), st.integers(0, 2**32)
 
 

@@ -207,7 +207,7 @@ def indexes(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(frame).sample(frac=1, random_state=rng.integers(2**31))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(indexes(), st.integers(0, 1000), st.floats(0.1, 0.3), st.floats(0.1, 0.3))
 def test_split_is_whole_by_group_near_its_fractions_and_independent_of_order(
     index: pd.DataFrame, seed: int, validation: float, test: float
@@ -225,7 +225,7 @@ def test_split_is_whole_by_group_near_its_fractions_and_independent_of_order(
     assert (other == split["split"]).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(indexes(), st.integers(0, 1000))
 def test_split_of_single_images_has_every_class_within_two_images_of_its_share(index: pd.DataFrame, seed: int) -> None:
     index = index.assign(group=index["image_id"])
@@ -299,7 +299,7 @@ def test_impossible_splits_and_leaks_are_refused(ham: Path) -> None:
     }
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(indexes(), st.integers(0, 1000), st.integers(7, 40))
 def test_subset_is_stratified_nested_and_independent_of_order(index: pd.DataFrame, seed: int, n: int) -> None:
     index = split_index(index, 0)
@@ -343,6 +343,19 @@ def test_real_ham10000() -> None:
 def test_real_chestxray14() -> None:
     index = read_index("chestxray14", REAL)
     assert index.attrs["report"]["labelled"] == 112120
-    assert index.attrs["report"]["found"] == len(index) == 792
+    assert index.attrs["report"]["found"] == len(index) == 3499
+    assert index["label"].value_counts().to_dict() == {0: 2950, 1: 549}
+    assert index["group"].nunique() == 2035
     assert index["group"].astype(int).tolist() == [int(name[:8]) for name in index["image_id"]]
+    check_no_leak(split_index(index, 0))
+
+
+@pytest.mark.skipif(not (REAL / "eyepacs").is_dir(), reason="no real EyePACS here")
+def test_real_eyepacs() -> None:
+    index = read_index("eyepacs", REAL)
+    assert index.attrs["report"]["labelled"] == 35126
+    assert index.attrs["report"]["found"] == len(index) == 1948
+    assert index["grade"].value_counts().sort_index().tolist() == [1450, 114, 293, 49, 42]
+    assert ((index["grade"] >= 2) == index["label"]).all()
+    assert index["group"].nunique() == 974  # both eyes of each
     check_no_leak(split_index(index, 0))

@@ -141,7 +141,7 @@ def distinct_maps(seed, n=3, shape=(7, 7)):
 NUMBERS = ["rank_correlation", "ssim", "top20_overlap"]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_shift_of_equal_and_of_inverted_maps(seed):
     maps = distinct_maps(seed)
@@ -154,7 +154,7 @@ def test_shift_of_equal_and_of_inverted_maps(seed):
     assert list(same.columns) == [*NUMBERS, "clean_constant", "adversarial_constant"]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_shift_numbers_by_other_means(seed):
     clean, adversarial = distinct_maps(seed), distinct_maps(seed + 1)
@@ -177,7 +177,7 @@ def test_tied_cells_share_the_last_places():
     assert map_shift(one, one, (15, 15))["top20_overlap"][0] == 1
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_ties_prefer_no_cell(seed):
     rng = np.random.default_rng(seed)
@@ -202,7 +202,7 @@ def test_constant_maps_are_counted_and_not_compared():
     assert nothing[NUMBERS].isna().all(axis=None)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 60))
 def test_images_are_chosen_by_the_rule(seed, n):
     rng = np.random.default_rng(seed)

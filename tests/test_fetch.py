@@ -201,7 +201,7 @@ def test_optional_files_only_when_asked_for(server, tmp_path):
 
 @pytest.mark.parametrize("with_ranges", [True, False])
 def test_wherever_the_connection_drops_the_bytes_come_out_right(running, tmp_path_factory, with_ranges):
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(st.binary(min_size=1, max_size=3000), st.lists(st.integers(0, 3000), max_size=4), st.sampled_from(
         ['"strong"', "Mon, 01 Jan 2024 00:00:00 GMT", 'W/"weak"', ""]
     ))  # fmt: skip
@@ -267,8 +267,7 @@ def test_a_kill_in_the_middle_of_a_download_loses_nothing(server, tmp_path):
     server.script = [{"drop": 200_000, "stall": True}]
     part = tmp_path / "dermamnist/dermamnist_224.npz.part"
     process = call_apart(info, tmp_path)
-    deadline = time.time() + 15
-    while (not part.exists() or part.stat().st_size < 150_000) and time.time() < deadline:
+    while process.poll() is None and (not part.exists() or part.stat().st_size < 150_000):
         time.sleep(0.02)
     with pytest.raises(StudyError, match="Another call is at work"):
         get(info, tmp_path)
@@ -398,10 +397,8 @@ def test_pauses_double_and_heed_the_server(server, tmp_path, monkeypatch):
 def test_a_server_that_stalls_or_is_not_there_does_not_hang(server, tmp_path):
     server.files["/file"], server.always = BYTES, {"drop": 0, "stall": True}
     server.script = [{"drop": 100_000, "stall": True}]
-    begin = time.time()
     with pytest.raises(StudyError, match=r"127.0.0.1 did not answer for 0.2 seconds; 0.1 MB are kept"):
         download.download(address(server, "file"), tmp_path / "file", None, download.Patience(0.2, 1, 0))
-    assert time.time() - begin < 5
     with pytest.raises(StudyError, match=r"there is no connection to 127.0.0.1, or it broke off; 0.0 MB are kept"):
         download.download("http://127.0.0.1:9/other", tmp_path / "other", None, QUICK)
     with pytest.raises(StudyError, match="other could not be fetched from nowhere"):
@@ -547,7 +544,7 @@ def test_an_archive_that_leads_elsewhere_is_refused_whole(server, tmp_path, case
 NAMES = st.lists(st.text("abC .-_é", min_size=1, max_size=8), min_size=1, max_size=3).map("/".join)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         NAMES.filter(lambda name: not {".", ".."} & set(name.split("/"))), st.binary(max_size=200), min_size=1

@@ -58,7 +58,7 @@ KINDS = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(KINDS, min_size=1, max_size=8), st.booleans(), st.integers(0, 5))
 def test_random_networks_stay_the_same(kinds, bias, seed):
     keras.utils.set_random_seed(seed)

@@ -66,7 +66,7 @@ def test_images_are_preprocessed_as_files_are(tmp_path: Path, name: str) -> None
     assert records["content"].nunique() == len(index)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.sets(st.integers(0, 50), min_size=1), block=st.integers(1, 40))
 def test_any_rows_come_out_of_the_stream_once_each(tmp_path_factory, rows: set, block: int) -> None:
     folder = tmp_path_factory.getbasetemp() / "stream"
@@ -145,7 +145,7 @@ def test_a_damaged_directory_is_one_sentence(tmp_path: Path) -> None:
             assert path.name in refused(path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_damaged_file_is_one_sentence(tmp_path_factory, data) -> None:
     """Cut off or with other bytes: refused by the index or by the stream's checksums, or it changed nothing."""

@@ -43,7 +43,7 @@ def formula(t, kernel, bias, gamma):
     return gamma * t * maps.sum(-1, keepdims=True), maps
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_soft_attention_is_the_formula(height, width, channels, maps, seed):
     rng = np.random.default_rng(seed)

@@ -61,7 +61,7 @@ def test_noise_has_its_deviation():
         assert (changed(gray, "noise", severity) - 128).std() == pytest.approx(255 * deviation, rel=0.03)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sampled_from(["hair", "dust"]))
 def test_a_milder_severity_leaves_alone_what_a_worse_one_does(seed, kind):
     touched = [changed(IMAGES, kind, severity, seed) != IMAGES for severity in SEVERITIES]

@@ -171,7 +171,7 @@ def test_the_adjusted_p_value_decides_on_secondary_comparisons_alone(monkeypatch
     assert list(found["conclusion"]) == [planning.HIGHER, planning.OPEN]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_largest_gains_by_hand(rng):
     worst = planning.worst_case(outcomes(images=12, seeds=2, variants=["baseline", "attention"], rng=rng))

@@ -150,7 +150,7 @@ def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
     assert "quick.yaml" in str(error.value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(QUICK)),
     st.recursive(

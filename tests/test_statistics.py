@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,7 +33,7 @@ def bonett_price(first, second, n):
     return p21 - p12 - half, p21 - p12 + half
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.floats(0, 1))
 def test_wilson_ends_solve_the_score_equation(n, share):
     hits = round(share * n)
@@ -244,7 +242,7 @@ def test_balanced_accuracy_is_over_the_classes_that_occur():
     assert balanced_accuracy([0, 0, 2, 2], [0, 1, 2, 2]).estimate == 0.75
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(2, 30), st.integers(0, 3))
 def test_weighted_auc_agrees_with_sklearn(seed, n, decimals):
     rng = np.random.default_rng(seed)
@@ -280,14 +278,6 @@ def test_auc_interval_agrees_with_a_two_sample_bootstrap(monkeypatch):
     assert macro_auc(labels, probabilities * [0, 1]) == result  # of class 1 alone
     monkeypatch.setattr(classification, "BLOCK", 120 * 300)  # 2,000 resamples in seven blocks
     assert macro_auc(labels, probabilities)[1:] == pytest.approx(result[1:], abs=0.012)
-
-
-def test_resampling_is_fast_enough():
-    labels, probabilities = scores(200, 7)
-    start = time.perf_counter()
-    macro_auc(labels, probabilities)
-    balanced_accuracy(labels, probabilities.argmax(1))
-    assert time.perf_counter() - start < 2  # 0.25 s on one core; room for a busy machine
 
 
 def test_metrics_refuse_what_does_not_fit():

@@ -146,12 +146,10 @@ def test_the_terminal_ends_with_the_claims_and_the_comparison(finished):
     assert "Select jobs to execute" not in finished.stdout + finished.stderr
 
 
-def test_a_second_call_does_nothing_and_ends_within_seconds(finished):
+def test_a_second_call_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()}
-    begin = time.time()
     result = reproduce()
     assert result.returncode == 0
-    assert time.time() - begin < 20
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*") if path.is_file()} == before
     assert "Nothing to be done" in (ROOT / "data" / "runs" / "test" / "snakemake.log").read_text()
 
