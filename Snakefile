@@ -33,14 +33,23 @@ NOTEBOOKS = f"figures/{PROFILE.profile}/notebooks"
 WHOLE = [seed for seed in PROFILE.seeds if PROFILE.whole_variants_of(seed)]  # the others have no notebooks of their own
 
 
+def job_of(dataset, variant, seed):
+    """The marker of the job that trains and attacks this network.
+
+    Networks of phantoms are small, a process takes as long to start as they to train: one makes all seeds of a variant.
+    """
+    seeds = PROFILE.seeds_of(variant) if PROFILE.source == "phantom" else [seed]
+    return f"{RUNS}/{dataset}/seed{'-'.join(map(str, seeds))}/{variant}/variant.done"
+
+
 def trained(dataset, seed):
     """The markers of the variants that are trained from a seed, and attacked."""
-    return [f"{RUNS}/{dataset}/seed{seed}/{variant}/variant.done" for variant in PROFILE.variants_of(seed)]
+    return [job_of(dataset, variant, seed) for variant in PROFILE.variants_of(seed)]
 
 
 def prepared(wildcards):
     """The marker of the data set's preparation, which is the same for every seed."""
-    seed = wildcards.seed if int(wildcards.seed) in WHOLE else PROFILE.seeds[0]
+    seed = wildcards.seed if wildcards.seed in map(str, WHOLE) else PROFILE.seeds[0]
     return f"{RUNS}/{wildcards.dataset}/seed{seed}/prepare.done"
 
 
@@ -55,7 +64,9 @@ def needs(stage, gpus=0):
     """
     return dict(
         mem_mb=lambda wildcards, attempt: attempt * cost.megabytes(PROFILE, stage),
-        runtime=lambda wildcards, attempt: attempt * cost.minutes(PROFILE, stage, wildcards.get("dataset"), THREADS, gpus),
+        runtime=lambda wildcards, attempt: attempt
+        * len(wildcards.get("seed", "").split("-"))
+        * cost.minutes(PROFILE, stage, wildcards.get("dataset"), THREADS, gpus),
         gpu=gpus,
     )
 
@@ -86,7 +97,7 @@ def stage(notebook):
 
 wildcard_constraints:
     dataset="[a-z0-9]+",
-    seed="[0-9]+",
+    seed="[0-9]+(-[0-9]+)*",
     variant="[a-z0-9-]+",
 
 
@@ -120,7 +131,11 @@ rule variant:
     input:
         prepared,
         # The adversarially trained network goes on from the baseline.
-        lambda wildcards: f"{HERE}/baseline/variant.done" if wildcards.variant == "adversarial" else [],
+        lambda wildcards: (
+            [job_of(wildcards.dataset, "baseline", int(seed)) for seed in wildcards.seed.split("-")]
+            if wildcards.variant == "adversarial"
+            else []
+        ),
         sources("lib/study/__main__.py"),
     output:
         touch(f"{HERE}/{{variant}}/variant.done"),
@@ -142,7 +157,7 @@ rule variant:
 
 # The notebooks of one data set and seed: what each needs beside its variants, priority, and whether it wants a GPU.
 STAGES = {
-    "train": ("02_training", [f"{RUNS}/{{dataset}}/seed{seed}/attention/variant.done" for seed in PROFILE.seeds_of("attention")], 0, 0),
+    "train": ("02_training", [job_of("{dataset}", "attention", seed) for seed in PROFILE.seeds_of("attention")], 0, 0),
     "attack": ("03_attacks", [], 5, GPUS),  # the longest of them
     "gradcam": ("04_gradcam", [], 0, GPUS),
     "why": ("05_why", [f"{HERE}/attack.done"], 0, 0),

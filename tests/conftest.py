@@ -4,7 +4,7 @@ from hypothesis import settings
 settings.register_profile("study", deadline=None, print_blob=True)
 settings.load_profile("study")
 
-LONGEST = ["test_study.py", "test_site.py", "test_training.py", "test_check_random.py"]
+LONGEST = ["test_study.py", "test_own_data.py", "test_explore_browser.py", "test_site.py", "test_training.py"]
 
 
 def pytest_collection_modifyitems(items):

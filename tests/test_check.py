@@ -267,12 +267,11 @@ def spoil_image(change, i: int = 3):
     return spoil
 
 
-def reencode(mode: str, form: str, **options):
+def reencode(mode: str, form: str, bits: int = 16, **options):
     def change(path: Path) -> None:
         image = Image.open(path).convert("RGB")
-        image = (
-            Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) << 8) if mode == "I;16" else image.convert(mode)
-        )
+        deep = np.asarray(image)[..., 0].astype(np.uint16) << (bits - 8)
+        image = Image.fromarray(deep) if mode == "I;16" else image.convert(mode)
         image.save(path, format=form, **options)
 
     return change
@@ -334,6 +333,9 @@ IMAGES = [
     (HAM, spoil_image(reencode("RGBA", "PNG")), {"alpha channel": 1, "other format": 1}),
     (HAM, spoil_image(reencode("LA", "PNG")), {"alpha channel": 1, "gray image": 1, "other format": 1}),
     (HAM, spoil_image(reencode("I;16", "PNG")), {"16 bits": 1, "gray image": 1, "other format": 1}),
+    (HAM, spoil_image(reencode("I;16", "PNG", bits=12)),
+     {"16 bits": 1, "dark 16 bits": 1, "gray image": 1, "other format": 1}),
+    (NIH, spoil_image(reencode("I;16", "PNG", bits=12)), {"16 bits": 1}),  # the filter stretches what there is
     (HAM, spoil_image(reencode("P", "PNG")), {"palette": 1, "other format": 1}),
     (HAM, spoil_image(reencode("L", "JPEG")), {"gray image": 1}),
     (HAM, spoil_image(reencode("1", "PNG")), {"gray image": 1, "other format": 1}),

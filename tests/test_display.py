@@ -62,6 +62,7 @@ def finish(folder, clean, curve):
 def test_a_result_names_data_network_and_run(place):
     folder = place / "chestxray14" / "seed1" / "attention"
     finish(folder, [True] * 9 + [False], {0.5: [True, False], 4.0: [False, False]})
+    assert PROFILE.evaluation.gradcam_epsilon == 1  # nearest to 0.5; a network that stands at 4 is told at 0.5 too
     said = display.result(PROFILE, "chestxray14", folder / "variant.done")
     assert said.startswith("ChestX-ray14 phantoms, attention, run 2 of 2: 90% clean, 50% at 0.5 gray levels")
 

@@ -56,7 +56,7 @@ def place(tmp_path_factory):
         "attacks": [{"attack": "pgd", "parameters": {"steps": 2}}],
         "headline": "pgd-linf",
     }
-    # Two of the three, for the time's sake: the third comes through the same reading as far as its check goes.
+    # One of the three, for the time's sake: the others come through the same reading as far as their check goes.
     values = yaml.safe_load(PROFILE) | small | {"evaluation": evaluation, "datasets": list(RUN)}
     (folder / f"{NAME}.yaml").write_text(yaml.safe_dump(values))
     yield folder
@@ -69,7 +69,7 @@ def place(tmp_path_factory):
 
 
 DATASETS = ("moles", "fundi", "scans")
-RUN = DATASETS[:2]
+RUN = DATASETS[1:2]
 
 
 def reproduce(place, *words):
@@ -96,7 +96,7 @@ def test_the_whole_study_runs_on_them(place):
     assert patients.size().max() == 4
     assert set(images.loc[images["dataset"] == "fundi", "class_name"]) == {"healthy", "referable"}
     assert set(pd.read_csv(tables / "claims.csv")["dataset"]) == {*RUN, "any"}
-    assert len(list((ROOT / "figures" / NAME / "notebooks").glob("*.ipynb"))) == 2 * 5 + 1
+    assert len(list((ROOT / "figures" / NAME / "notebooks").glob("*.ipynb"))) == 5 + 1
     report = (ROOT / "figures" / NAME / "report.html").read_text()
     assert "own data" in report
     assert "phantom data" not in report

@@ -214,3 +214,10 @@ def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_pa
     monkeypatch.setattr(study, "trained", lambda variant: pytest.fail("trained first"))
     with pytest.raises(StudyError, match="'pgd' has no parameter 'stepz'"):
         run_variant(study, "baseline")
+
+
+def test_gamma_is_followed_once_more_where_the_profile_says_so():
+    quick = load_profile("quick")
+    assert [name for name in quick.datasets if quick.contrast_of(name)] == ["chestxray14"]
+    everywhere = quick.model_copy(update={"contrast_dataset": None})
+    assert all(everywhere.contrast_of(name) == quick.contrast for name in quick.datasets)

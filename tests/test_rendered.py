@@ -1,11 +1,14 @@
 """What the repository shows of its default run belongs to the profile and the notebooks that stand beside it."""
 
+import re
+
 import nbformat
 import pandas as pd
 import pytest
 
 from lib import PUBLISHED, ROOT
 from lib.profile import load_profile
+from lib.report import real
 from tools import readme
 
 SHOWN = ["quick", "ham10000"]
@@ -83,7 +86,7 @@ def test_figure_1_shows_a_real_x_ray_beside_the_phantoms():
     """It does where ChestX-ray14 lies under data/raw: so a maintainer who publishes needs it there."""
     notebook = nbformat.read(ROOT / "notebooks" / "01_preprocessing.ipynb", as_version=4)
     said = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream"]
-    assert any("\npneumothorax: " in text and "\na real x-ray, 64 px: " in text for text in said)
+    assert any("\npneumothorax: " in text and "\na real x-ray, " in text for text in said)
 
 
 def test_explore_shows_its_state_at_the_start_without_widgets():
@@ -91,3 +94,21 @@ def test_explore_shows_its_state_at_the_start_without_widgets():
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
     assert sum("image/png" in data for data in shown) == 2
     assert not any("widget" in kind for data in shown for kind in data)
+
+
+@pytest.mark.parametrize(
+    "name", ["01_preprocessing", "02_training", "03_attacks", "04_gradcam", "05_why", "06_results"]
+)
+def test_the_box_of_each_phantom_notebook_says_what_real_images_say(name):
+    """From the published tables, in the rendered notebook too, with a link to where they are told."""
+    said = real.sentence(load_profile("quick"), name)
+    assert (ROOT / "notebooks" / re.search(r"\]\((.+?)\)", said)[1]).is_file()
+    assert real.sentence(load_profile("ham10000"), name) == ""
+    shown = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    boxes = [
+        o.data["text/markdown"] for c in shown for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})
+    ]
+    assert said in boxes[0]
+    if name.startswith("02"):
+        row = pd.read_csv(PUBLISHED / "ham10000" / "tables" / "effects.csv").query("other == 'baseline'").iloc[0]
+        assert f"{row['clean']:+.1f} points (95 % CI {row['clean_low']:+.1f} to {row['clean_high']:+.1f})" in said

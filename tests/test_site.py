@@ -85,9 +85,10 @@ def test_the_ledger_stands_in_front_with_its_label_and_its_rules(source):
     assert min(front.index(label) for label in labels) < front.index("| C1: ")
     answered = [folder for folder in site.results() if (folder / "tables" / "effects.csv").is_file()]
     for folder in answered:  # the answer and its figure before the ledger
-        part = front[front.index(f": {folder.name}") :]
-        places = [part.index(said) for said in ("**", f"{folder.name}/planned.png", "<details>", "| C1: ")]
+        begin = front.index("## Does attention" if folder.name == "ham10000" else f": {folder.name}")
+        places = [front.index(said, begin) for said in ("**", f"{folder.name}/planned.png", "<details>", "| C1: ")]
         assert places == sorted(places)
+    assert front.index("## Does attention") < front.index("ham10000/planned.png") < front.index("phantom data")
     assert answered
     for claim in ("C1", "C2", "C3", "C4", "C5", "C6"):
         assert f"| {claim}: " in front
@@ -106,6 +107,13 @@ def test_each_picture_of_the_notebooks_has_words(source):
 
 def test_nothing_of_one_data_set_alone_is_shown(source):
     assert not list((source / "figures").rglob("*_eyepacs*"))
+
+
+def test_notebooks_of_real_images_come_first_and_those_of_phantoms_under_that_word(source):
+    front = (source / "index.md").read_text(encoding="utf-8")
+    groups = [front.index(f":caption: Notebooks, {name}") for name in ("real images", "phantoms")]
+    assert groups == sorted(groups)
+    assert len(list((source / "figures" / "published" / "ham10000" / "notebooks").glob("*.ipynb"))) == 6
 
 
 def test_links_to_code_go_to_pages_that_show_it(source):

@@ -14,6 +14,8 @@ import pytest
 
 from lib import ROOT
 from lib.artifacts import PROVENANCE
+from lib.attacks import Classifier
+from lib.models import build_classifier
 from lib.study import Study
 
 OUT = ROOT / "figures" / "test"
@@ -174,6 +176,19 @@ def test_a_run_killed_just_before_it_keeps_its_model_goes_on(tmp_path, monkeypat
     gamma = pd.read_csv(study.directory("attention") / "gamma.csv")
     assert gamma["epoch"].unique().tolist() == history["epoch"].tolist()
     assert [path.name for path in study.directory("attention").glob("training-*")] == []
+
+
+def test_what_was_compiled_passes_over_to_the_next_seed_with_its_weights(monkeypatch):
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
+    first = Study("test", "chestxray14", 0)
+    settings, images = first.profile.model, np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype("float32")
+    made = {seed: build_classifier(settings, "attention", 2, 64, seed) for seed in (0, 1)}
+    monkeypatch.setattr(Study, "trained", lambda study, _: (made[study.seed], None))
+    compiled, logits = first.classifier("attention"), first.classifier("attention").logits(images)
+    second = first.followed_by(1)
+    assert second.classifier("attention") is compiled
+    np.testing.assert_array_equal(second.classifier("attention").logits(images), Classifier(made[1]).logits(images))
+    assert np.abs(second.classifier("attention").logits(images) - logits).max() > 1e-3
 
 
 def test_a_typo_in_a_profile_is_one_sentence(tmp_path):

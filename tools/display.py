@@ -17,7 +17,6 @@ from rich.table import Table
 from lib import PUBLISHED, ROOT
 from lib.data import DATASETS
 from lib.evaluation.claims import estimate, first_pair, stem
-from lib.evaluation.comparison import TYPICAL
 from lib.profile import Profile, load_profile
 from tools import cost
 
@@ -28,20 +27,24 @@ def seconds(profile: Profile, todo: list[tuple[str, str]]) -> list[float]:
     A run that found its networks made waited for none of them: then what each took when it was made counts.
     """
     path = PUBLISHED / profile.profile / "tables" / "timings.csv"
-    seen = pd.read_csv(path).groupby("stage")["seconds"].mean().to_dict() if path.is_file() else {}
+    seen = {}
+    if path.is_file():
+        table = pd.read_csv(path, dtype={"seed": str})
+        each = table["seconds"] / (table["seed"].str.count("-").fillna(0) + 1)  # a job may make the networks of several
+        seen = each.groupby(table["stage"]).mean().to_dict()
     made = sum(seen.get(f"made: {part}", 0) for part in ("model", "predictions", "attacks", "branch"))
     seen |= {"variant": max(seen.get("variant", 0), made)} if made else {}
     return [seen[stage] if stage in seen else cost.seconds(profile, stage, name) for name, stage in todo]
 
 
 def result(profile: Profile, dataset: str, marker: Path) -> str:
-    """What a finished variant can do without attack, and at the largest budget that leaves it a tenth of the images."""
+    """What a finished variant can do without attack, and under one: at the budget of Grad-CAM, the same for all."""
     variant, seed = marker.parent.name, int(marker.parent.parent.name.removeprefix("seed"))
     headline = profile.evaluation.headline
     clean = pd.read_csv(marker.parent / "predictions.csv")["correct"].mean()
     attacked = pd.read_csv(marker.parent / "attacks" / f"{headline}.csv")
     kept = attacked[attacked["epsilon"] > 0].groupby("epsilon")["correct"].mean()
-    budget = max(kept.index[kept >= TYPICAL], default=kept.index.min())
+    budget = min(kept.index, key=lambda epsilon: abs(epsilon - profile.evaluation.gradcam_epsilon))
     title = DATASETS[dataset].named(phantom=profile.phantom is not None)
     run = f"run {profile.seeds.index(seed) + 1} of {len(profile.seeds)}"
     return f"{title}, {variant}, {run}: {clean:.0%} clean, {kept[budget]:.0%} at {budget:g} gray levels ({headline})"

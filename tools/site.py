@@ -12,12 +12,13 @@ import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
 from lib.data import DATASETS
+from lib.evaluation import planned
 from lib.evaluation.claims import printed
 from lib.profile import load_profile
-from lib.report import index, sentences
+from lib.report import index, real, sentences
 from lib.report.page import MAIN_FIGURES
 from lib.report.tables import markdown, written
-from tools import links
+from tools import links, readme
 
 PAGES = ROOT / "site"
 # What pages link to, beside the notebooks and the results.
@@ -55,15 +56,16 @@ def assemble(source: Path) -> None:
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
     for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
         complete(folder)
-    (source / "notebooks").mkdir()
-    shown = set()
-    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+    shown, rendered = set(), PUBLISHED / real.REAL / "notebooks"
+    for path in sorted([*rendered.glob("*.ipynb"), *(ROOT / "notebooks").glob("[0-9]*.ipynb")]):
         notebook = described(nbformat.read(path, as_version=4))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source, code = links.to_pages(cell.source)
                 shown |= code
-        nbformat.write(notebook, source / "notebooks" / path.name)
+        place = source / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, place)
     for page in source.rglob("*.md"):
         page.write_text(without_folder_links(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
     for module in shown:
@@ -73,15 +75,19 @@ def assemble(source: Path) -> None:
 
 
 def claims() -> str:
-    """What every run found, as Markdown: the answer and its figures, and folded away the ledger with its rules."""
-    parts = []
-    for folder in results():
+    """What every run found, as Markdown: the question with its answer on real images, then each run with its figures,
+    and folded away its ledger with the rules."""
+    lead = PUBLISHED / real.REAL
+    parts = ["## Does attention make it more robust? On real images", readme.parts()["answer"], _compared(lead)]
+    for folder in sorted(results(), key=lambda folder: folder != lead):
         tables, said, drawn = written(folder / "tables"), label(folder), index.figures(folder)
         table, place = tables["claims"], folder.relative_to(ROOT).as_posix()
         stamp = artifacts.read_provenance(folder / "robust_accuracy").get("label", said)
-        parts += [f"## {said.capitalize()}: {folder.name}", f"*{stamp}*"]
-        if "effects" in tables:
-            parts.append(sentences.answer(tables, load_profile(folder.name)))
+        parts += [] if folder == lead else [f"## {said.capitalize()}: {folder.name}"]
+        parts.append(f"*{folder.name}: {stamp}*")
+        if "effects" in tables and folder != lead:
+            answers = sentences.answers(tables, load_profile(folder.name))
+            parts += [f"**{row['data']}**: {row['robust accuracy']}. {row['answer']}" for _, row in answers.iterrows()]
         for name in (name for name in MAIN_FIGURES if name in drawn):
             about = index.FIGURES[name]
             parts += [f"![{about.shows}]({place}/{name}.png)", f"*{about.title}. {about.shows} ({said})*"]
@@ -93,6 +99,12 @@ def claims() -> str:
             f"[All figures and tables of this run]({place}/index.md)",
         ]
     return "\n\n".join(parts)
+
+
+def _compared(folder: Path) -> str:
+    """The planned comparisons of a run as a small table."""
+    table = planned.printed(written(folder / "tables")["effects"])
+    return markdown(table[["comparison", "runs", "difference, points (95 % CI)", "conclusion"]])
 
 
 def complete(folder: Path) -> None:

@@ -30,10 +30,11 @@ class Folded:
         self._seen = []
         self.refresh()
 
-    def refresh(self) -> None:
-        """Take over the original's weights if its small ones, of which training changes every one, have changed."""
+    def refresh(self, anew: bool = False) -> None:
+        """Take over the original's weights if its small ones, of which training changes every one, have changed; or
+        `anew`, whatever has."""
         now = [ops.convert_to_numpy(weight) for weight in self._small]
-        if self._seen and all(map(np.array_equal, now, self._seen)):
+        if self._seen and not anew and all(map(np.array_equal, now, self._seen)):
             return
         self._seen = list(map(np.copy, now))  # what is given may be the variable's own memory
         for new, old, norm in self._pairs:

@@ -100,6 +100,12 @@ class Classifier:
         if self._folded is not None:
             self._folded.refresh()
 
+    def take(self, model) -> None:
+        """Go on with the weights of another model of the same layers, and all that was compiled."""
+        self.model.set_weights(model.get_weights())
+        if self._folded is not None:
+            self._folded.refresh(anew=True)
+
     def logits_of(self, x):
         """Logits (n, classes) of a batch of tensors in [0, 255]; for use inside a program."""
         low, high = self.bounds

@@ -43,7 +43,7 @@ def what_is_needed(info: DatasetInfo) -> list[str]:
     if info.own:
         return [f"{name} (your own)" for name in info.label_files] or ["your own images"]
     if not info.files:
-        return [f"{name} (by hand)" for name in info.archives[1:]]
+        return [f"{name} (by hand)" for name in (*info.label_files, "images")]
     return _few(_required(info)) + ([f"{info.label_files[0]} (by hand)"] if _labels_by_hand(info) else [])
 
 

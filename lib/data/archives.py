@@ -9,11 +9,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -27,13 +25,6 @@ UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error
 
 class Unreadable(StudyError):
     """An archive that cannot be read to its end, as opposed to one that is unsafe or too large."""
-
-
-class Piece(NamedTuple):
-    """A file on disk or in an archive: its size, and what opens it."""
-
-    size: int
-    open: Callable[[], BinaryIO]
 
 
 def in_words(size: int) -> str:
@@ -127,56 +118,3 @@ def _give_name(working: Path, target: Path) -> None:
             goal = target / path.relative_to(whole) if path != whole else target
             goal.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, goal)
-
-
-@contextmanager
-def pieces(folder: Path, bundle: str) -> Iterator[dict[str, Piece]]:
-    """The files of the folder and, behind these, of the zip archive `bundle` in it, by name without folders.
-
-    Raises Unreadable if the bundle is there and damaged.
-    """
-    with ExitStack() as stack:
-        found = {}
-        if (folder / bundle).is_file():
-            try:
-                opened = stack.enter_context(zipfile.ZipFile(folder / bundle))
-            except UNREADABLE as error:
-                raise Unreadable(
-                    f"{folder / bundle} is not a whole archive ({error}): run the command that fetches it again."
-                ) from error
-            for member in opened.infolist():
-                found[os.path.basename(member.filename)] = Piece(member.file_size, partial(opened.open, member))
-        for path in folder.iterdir():
-            found[path.name] = Piece(path.stat().st_size, partial(open, path, "rb"))
-        yield found
-
-
-def numbered(whole: str, names: list[str]) -> list[str]:
-    """Those of the names that make up the archive `whole`: itself, or <whole>.001, <whole>.002, ... in order.
-
-    Raises StudyError if a number is missing between two that are there.
-    """
-    if whole in names:
-        return [whole]
-    found = sorted(name for name in names if re.fullmatch(re.escape(whole) + r"\.\d{3}", name))
-    expected = [f"{whole}.{number:03d}" for number in range(1, len(found) + 1)]
-    if found != expected:
-        lacking = next(name for name in expected if name not in found)
-        raise StudyError(f"{lacking} is missing, of {whole} there are only {', '.join(found)}.")
-    return found
-
-
-def join(parts: list[Piece], path: Path) -> None:
-    """Write the parts of a split archive into one file. Raises Unreadable if one of them is damaged."""
-    size = sum(part.size for part in parts)
-    need_space(size, path.parent, f"Joining {path.name.lstrip('.')}")
-    options = {"unit": "B", "unit_scale": True, "desc": f"joining {path.name.lstrip('.')}", "disable": None}
-    with open(path, "wb") as file, tqdm(total=size, **options) as bar:
-        for part in parts:
-            try:
-                with part.open() as stream:
-                    while data := stream.read(CHUNK):
-                        file.write(data)
-                        bar.update(len(data))
-            except UNREADABLE as error:
-                raise Unreadable(f"a part of {path.name.lstrip('.')} is damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""Getting a data set: what has an address is fetched, what a person has brought is taken, and archives are unpacked."""
+"""Getting a data set: what has an address is fetched, what a person has brought is checked, archives are unpacked."""
 
 import errno
 import fcntl
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib import StudyError
-from lib.data.archives import Piece, Unreadable, join, numbered, pieces, unpack
+from lib.data.archives import Unreadable, unpack
 from lib.data.download import Patience, download, is_verified, read_state, remember, verify_brought
 from lib.data.readers import IMAGE_SUFFIXES, list_files
 from lib.data.registry import DatasetInfo
@@ -26,10 +26,9 @@ def fetch_dataset(
 ) -> None:
     """Get what is missing under `<root>/<name>/`, and call `complain` with one sentence for each file that fails.
 
-    Files with an address are fetched, with `optional` the optional ones too; archives that a person has brought
-    (`info.archives`) are unpacked. What is there and known to be whole is not touched, and nothing but `.part` files
-    and what is hidden is ever there in part. Raises StudyError if the folder cannot be made or another call is at
-    work in it.
+    Files with an address are fetched, with `optional` the optional ones too, and archives unpacked. What is there and
+    known to be whole is not touched, and nothing but `.part` files and what is hidden is ever there in part. Raises
+    StudyError if the folder cannot be made or another call is at work in it.
     """
     folder = Path(root) / info.name
     with _locked(folder):
@@ -37,12 +36,6 @@ def fetch_dataset(
             if optional or not file.get("optional"):
                 with _told(complain, info, file["name"]):
                     _fetch_file(file, folder, info, patience)
-        wanted = [name for name in info.archives[1:] if not _is_taken(name, folder, info)]
-        if wanted:
-            with _told(complain, info, info.archives[0]), pieces(folder, info.archives[0]) as found:
-                for name in wanted:
-                    with _told(complain, info, name):
-                        _take_archive(name, found, folder, info)
 
 
 @contextmanager
@@ -90,8 +83,8 @@ def label_file(info: DatasetInfo, folder: Path) -> str | None:
 
 
 def content_name(archive: str) -> str:
-    """What an archive unpacks to: its name without .zip, .tar.gz or .zip.001; other names stay as they are."""
-    return re.sub(r"\.(zip(\.001)?|tar\.gz)$", "", archive)
+    """What an archive unpacks to: its name without .zip or .tar.gz; other names stay as they are."""
+    return re.sub(r"\.(zip|tar\.gz)$", "", archive)
 
 
 def is_unpacked(archive: str, folder: Path) -> bool:
@@ -142,41 +135,3 @@ def _remember_unpacked(archive: Path, target: Path, known: dict) -> None:
 def _delete_if_fetched(archive: Path) -> None:
     if "url" in read_state(archive.parent)[archive.name]:
         archive.unlink(missing_ok=True)
-
-
-# Archives that a person has brought
-
-
-def _is_taken(name: str, folder: Path, info: DatasetInfo) -> bool:
-    if content_name(name) in info.label_files:
-        return label_file(info, folder) is not None
-    return is_unpacked(name, folder) or count_images(folder) >= info.images
-
-
-def _take_archive(name: str, found: dict[str, Piece], folder: Path, info: DatasetInfo) -> None:
-    """Unpack an archive from one of the pieces that were found, or several joined; nothing if there are none.
-
-    The archives stay where they are: they took a person long to get.
-    """
-    bundle, target = info.archives[0], folder / content_name(name)
-    parts = numbered(name.removesuffix(".001"), list(found))
-    if not parts:
-        return
-    archive, joined = folder / parts[0], folder / f".{target.name}.zip"
-    try:
-        if len(parts) > 1 or not archive.exists():
-            join([found[part] for part in parts], joined)
-            archive = joined
-        unpack(archive, target)
-    except Unreadable as error:
-        raise StudyError(
-            f"{' + '.join(parts)} cannot be unpacked, as one is damaged or the last is missing: get it with kaggle "
-            f"competitions download -c {content_name(bundle)} -p {folder} -f NAME, and call again."
-        ) from error
-    finally:
-        joined.unlink(missing_ok=True)
-    _remember_unpacked(folder / name, target, {"of": parts})
-    if name.endswith(".001"):  # the images, the last to be taken
-        others = sorted(other for other in found if ".zip" in other and other not in (*parts, *info.archives))
-        print(f"Not needed any more: {', '.join(part for part in (bundle, *parts) if (folder / part).exists())}")
-        print(f"Not used by the study and left as they are: {', '.join(others) or 'nothing'}", flush=True)

@@ -37,7 +37,6 @@ class DatasetInfo:
     findings: tuple[str, ...] = ()
     official_test_list: str = ""
     files: tuple[dict, ...] = ()
-    archives: tuple[str, ...] = ()
     megabytes: int = 0
     by_hand: str = ""
     stands_for: str = ""

@@ -112,9 +112,9 @@ def _load_matching(source, path):
 
 
 def _resnet14(x, width: int, end: str):
-    """ResNet-50 block for block (He et al. 2016), with one bottleneck per stage and a last stage not strided.
+    """ResNet-50 block for block (He et al. 2016), with one bottleneck per stage, and of these only the second strided.
 
-    At 112 x 112 pixels its last map is 7 x 7, as ResNet-50's is at 224 x 224. Layers carry ResNet-50's
+    At 56 x 56 pixels its last map is 7 x 7, as ResNet-50's is at 224 x 224. Layers carry ResNet-50's
     names; the only block of the last stage is conv5_block3, so that `feature_layer` reads alike.
     """
 
@@ -127,7 +127,7 @@ def _resnet14(x, width: int, end: str):
     x = conv(layers.ZeroPadding2D(3, name="conv1_pad")(x), width, 7, 2, "conv1_conv", "valid")
     x = layers.ReLU(name="conv1_relu")(norm(x, "conv1_bn"))
     x = layers.MaxPooling2D(3, 2, name="pool1_pool")(layers.ZeroPadding2D(1, name="pool1_pad")(x))
-    for stage, strides in zip((2, 3, 4, 5), (1, 2, 2, 1), strict=True):
+    for stage, strides in zip((2, 3, 4, 5), (1, 2, 1, 1), strict=True):
         name = "conv5_block3" if stage == 5 else f"conv{stage}_block1"
         filters = width * 2 ** (stage - 2)
         shortcut = norm(conv(x, 4 * filters, 1, strides, f"{name}_0_conv"), f"{name}_0_bn")

@@ -1,6 +1,7 @@
 """Training after section 3.3: Adam, cross-entropy, class weights, early stopping, short epochs."""
 
 import importlib
+import time
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from lib.artifacts import replacing
 from lib.profile import Training
 
 CHECKPOINT = "checkpoint-{:04d}.keras"  # after so many epochs
+CHECKPOINT_EVERY = 20  # seconds: of epochs that take less not each needs one
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "gamma"]
 STEPS = ["epoch", "step", "gamma"]  # of gamma.csv: gamma after every training step, counted from 1
 
@@ -135,9 +137,10 @@ def train(
     training only). With `settings.adversarial`, loss and accuracy are those on the adversarial images that were
     trained on (see `lib.models.adversarial`), and validation is on clean images.
 
-    Every epoch leaves a checkpoint in `directory`; called again after an interruption, training goes on from
-    the last one and ends with the same weights and history as if it had not been interrupted: the order of
-    the data and the dropout masks depend on (seed, epoch), and early stopping is read off the history.
+    Epochs leave checkpoints in `directory`, the last one never older than CHECKPOINT_EVERY seconds and an epoch. Called
+    again after an interruption, training goes on from it and ends with the same weights and history as if it had not
+    been interrupted: the order of the data and the dropout masks depend on (seed, epoch), and early stopping is read
+    off the history. A model that an earlier call with the same settings compiled keeps its compiled steps.
     """
     directory.mkdir(parents=True, exist_ok=True)
     classes = model.output_shape[-1]
@@ -148,6 +151,8 @@ def train(
     history, gamma, resumed = _resume(directory)
     if resumed is not None:
         model = resumed
+    elif model.compiled:
+        _forget(model.optimizer)
     else:
         # XLA on a CPU is slower than TensorFlow's plain graph, which uses oneDNN; elsewhere Keras decides.
         model.compile(
@@ -156,13 +161,18 @@ def train(
             metrics=["accuracy"],
             jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
         )
-        # Left to the first step, TensorFlow would trace that twice.
+        # Left to the first step, what makes variables would have TensorFlow trace that twice.
         model.optimizer.build(model.trainable_variables)
+        model.compute_metrics(None, *[np.eye(1, classes, dtype="float32")] * 2)
+        model.reset_metrics()
     trainer = settings.adversarial and _adversarial_trainer(model, settings.adversarial)
-    while True:
-        best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
-        if len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience:
-            break
+    best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
+    kept = time.monotonic()
+
+    def over():
+        return len(history) >= settings.epochs or len(history) - 1 - best >= settings.patience
+
+    while not over():
         epoch = len(history)
         _seed_dropout(model, seed, epoch)
         batches = Epoch(*training, classes, weights, settings, fraction, seed, epoch)
@@ -178,13 +188,24 @@ def train(
         steps = range(len(gamma) + 1, len(gamma) + len(by_step.values) + 1)
         rows = zip([epoch + 1] * len(steps), steps, by_step.values, strict=True)
         gamma = pd.concat([gamma, pd.DataFrame(rows, columns=STEPS)], ignore_index=True)
-        _checkpoint(model, history, gamma, directory, best_epoch(history[settings.monitor], settings.min_delta, mode))
+        best = best_epoch(history[settings.monitor], settings.min_delta, mode)
+        if time.monotonic() - kept >= CHECKPOINT_EVERY or (settings.restore_best and best == epoch):
+            _checkpoint(model, history, gamma, directory, best)
+            kept = time.monotonic()
         if progress is not None:
             progress.set_postfix_str(f"validation accuracy {accuracy:.2f}, loss {loss:.2f}")
             progress.update()
+    _write(history, gamma, directory)
     if settings.restore_best:
         model.load_weights(directory / CHECKPOINT.format(best + 1))
     return model, history
+
+
+def _forget(optimizer):
+    """Bring an optimizer back to where it began: step 0, no moments."""
+    for variable in optimizer.variables:
+        if not variable.path.endswith("learning_rate"):
+            variable.assign(np.zeros(variable.shape))
 
 
 def rounded(weights: list[np.ndarray], kept_as: str) -> list[np.ndarray]:
@@ -234,15 +255,19 @@ def _checkpoint(model, history, gamma, directory, best):
 
     The checkpoints of this epoch and of the best one stay.
     """
-    for name, table in (("gamma.csv", gamma), ("history.csv", history)):
-        with replacing(directory / name) as temporary:
-            table.to_csv(temporary, index=False)
+    _write(history, gamma, directory)
     with replacing(directory / CHECKPOINT.format(len(history))) as temporary:
         model.save(temporary)
     keep = {CHECKPOINT.format(len(history)), CHECKPOINT.format(best + 1)}
     for path in _checkpoints(directory):
         if path.name not in keep:
             path.unlink()
+
+
+def _write(history, gamma, directory):
+    for name, table in (("gamma.csv", gamma), ("history.csv", history)):
+        with replacing(directory / name) as temporary:
+            table.to_csv(temporary, index=False)
 
 
 def _resume(directory) -> tuple[pd.DataFrame, pd.DataFrame, keras.Model | None]:

@@ -202,6 +202,7 @@ class Profile(Section):
     training: Training = Training()
     tuning: Training | None = None  # of the variant adversarial, which goes on from the trained baseline, whole
     contrast: dict[str, int | float] = {}  # training settings under which 02_training follows gamma once more
+    contrast_dataset: Dataset | None = None  # where it does; null for every data set
     evaluation: Evaluation
     planned: Planned = Planned()
 
@@ -275,6 +276,10 @@ class Profile(Section):
     def gated(self) -> bool:
         """Whether a gamma that falls to 0 would shut off the branch of the attentive variant."""
         return self.model.gated and self.attentive == "attention"
+
+    def contrast_of(self, dataset: str) -> dict[str, int | float]:
+        """The training settings under which gamma is followed once more on a data set; {} for none."""
+        return self.contrast if self.contrast_dataset in (dataset, None) else {}
 
     @property
     def planned_budgets(self) -> list[float]:

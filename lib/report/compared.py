@@ -110,7 +110,8 @@ def write_compared(profile: Profile) -> list[str]:
         "\n".join(f"- {line}" for line in lines),
         "A contradiction is another verdict, or 95 % intervals over training runs that do not overlap (that of one "
         "run covers the choice of images alone). Training is not the same to the bit on two kinds of processor, so "
-        "estimates differ; the data, and what is concluded, should not.",
+        "estimates differ; the data, and what is concluded, should not. Verdicts are compared without what follows a "
+        "comma: *inconclusive* and *inconclusive, +16 % excluded* count as the same.",
         markdown(shown),
         markdown(facts),
     ]

@@ -16,7 +16,7 @@ from PIL import Image
 from lib import ROOT, StudyError, artifacts
 from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate
 from lib.profile import Profile, load_profile
-from lib.report import sentences
+from lib.report import real, sentences
 from lib.report.compared import write_compared
 from lib.report.curves import attack_in_full
 from lib.report.index import FIGURES, figures, write_index
@@ -40,12 +40,16 @@ def write_report(profile: Profile) -> Path:
         raise StudyError(f"{out / 'tables'} has no {min(missing)}.csv; run the notebooks first, with ./reproduce.")
     record = {name: artifacts.read_provenance(out / "tables" / name) for name in tables}
     titles = sentences.titles_of(profile)
-    answer = html.escape(sentences.answer(tables, profile))
+    answer, published = (
+        _bold(text) for text in (sentences.answer(tables, profile), real.sentence(profile, "06_results"))
+    )
     claims = tables["claims"].replace({"dataset": titles})
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         profile=profile,
-        answer=re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", answer).split("\n\n"),  # a paragraph for each data set
+        real=published,
+        answer=answer,
+        answers=sentences.answers(tables, profile).to_dict("records"),
         attack=attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
         claims=[_row(row) for _, row in claims.iterrows()],
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
@@ -61,6 +65,12 @@ def write_report(profile: Profile) -> Path:
     artifacts.write_text(out / "report.html", page)
     write_index(out)
     return out / "report.html"
+
+
+def _bold(text: str) -> str:
+    """Markdown of one paragraph as HTML; what it links to lies elsewhere than the page."""
+    text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", html.escape(text, quote=False))
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
 
 
 def _number(row) -> str:

@@ -66,10 +66,14 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=lambda name: COLUMNS.get(name, str(name).replace("_", " ")))
 
 
-def box(question: str, answer: str, doubt: str) -> str:
-    """What a notebook opens with, as Markdown: its question, the answer, and what would change our mind."""
-    answer = answer.replace("\n\n", "\n>\n> ")  # paragraphs stay within the box
-    return f"> **Question.** {question}\n>\n> **Answer.** {answer}\n>\n> **What would change our mind.** {doubt}"
+def box(question: str, answer: str, doubt: str, real: str = "") -> str:
+    """What a notebook opens with, as Markdown: its question, the answer, and what would change our mind.
+
+    `real`: what real images say to the question (`lib.report.real`), which stands before the answer of phantoms.
+    """
+    parts = [f"**Question.** {question}", real, f"**Answer.** {answer}", f"**What would change our mind.** {doubt}"]
+    said = "\n\n".join(filter(None, parts))
+    return "> " + said.replace("\n\n", "\n>\n> ")  # paragraphs stay within the box
 
 
 def early_stopping(settings: Training) -> str:
@@ -171,6 +175,24 @@ def answer(tables: dict[str, pd.DataFrame], profile: Profile) -> str:
     """The answer of a whole run, as Markdown, from the tables that it wrote, by name; see `planned`."""
     off = inactive_attention(tables["clean_accuracy"]) if profile.gated else {}
     return planned(tables["effects"], titles_of(profile), profile.label, off)
+
+
+def answers(tables: dict[str, pd.DataFrame], profile: Profile) -> pd.DataFrame:
+    """The same as a table, as text: a row for each data set, its columns named for people."""
+    off, rows = inactive_attention(tables["clean_accuracy"]) if profile.gated else {}, []
+    for dataset, effects in tables["effects"].groupby("dataset", sort=False):
+        primary, controls, _ = by_kind(effects)
+        alone = primary.runs == 1
+        ends = (primary.both_low, primary.both_high) if alone else (primary.ci_low, primary.ci_high)
+        rows.append(
+            {
+                "data": titles_of(profile)[dataset],
+                "robust accuracy": f"{primary.difference:+.1f} points ({ends[0]:+.1f} to {ends[1]:+.1f})",
+                "compared": f"{primary.one} minus {primary.other}, {primary.runs} training run{'s' * (not alone)}",
+                "answer": lead(primary, controls, off.get(dataset)),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=None) -> str:

@@ -9,7 +9,7 @@ def by_step(study) -> pd.DataFrame:
     Columns dataset, variant, seed, setting, epoch, step, gamma; no row for a profile that trains no gamma. Trains what
     is not there yet.
     """
-    contrast = study.profile.contrast
+    contrast = study.profile.contrast_of(study.dataset)
     named = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in contrast.items() if key != "epochs")
     tables = []
     for setting, changes in {"this run": {}, named: contrast}.items() if contrast else [("this run", {})]:

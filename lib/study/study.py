@@ -24,7 +24,7 @@ from lib.data import DATASETS, subset
 from lib.data.phantoms import write_phantoms
 from lib.data.prepared import PACKED, Prepared, Rows, prepare, read_packed
 from lib.data.preprocessing import images_and_records
-from lib.evaluation import outcomes_of_one, robust_accuracy
+from lib.evaluation import robust_accuracy
 from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, frozen, parameter_counts, pretrained
 from lib.models.adversarial import AdversarialTrainer
@@ -59,6 +59,8 @@ class Study(Named):
         self.runs = ROOT / "data" / "runs" / self.profile.profile / dataset
         self.figures = ROOT / "figures" / self.profile.profile
         self._loaded = {}  # models and classifiers in memory, with their compiled gradients
+        self._compiled = {}  # the network of each variant that was trained last, with its compiled steps
+        self._spare = {}  # classifiers of another seed that are no longer wanted there
         set_determinism(self.seed, self.profile.threads)
 
     def inactive(self) -> dict:
@@ -200,9 +202,13 @@ class Study(Named):
 
     def classifier(self, variant: str, through: str = "logits") -> Classifier:
         """The trained model as attacks see it, through its logits or its softmax output."""
-        if (variant, through) not in self._loaded:
-            self._loaded[variant, through] = Classifier(self.trained(variant)[0], through=through)
-        return self._loaded[variant, through]
+        key = variant, through
+        if key not in self._loaded:
+            model, spare = self.trained(variant)[0], self._spare.pop(key, None)
+            if spare is not None:
+                spare.take(model)
+            self._loaded[key] = spare or Classifier(model, through=through)
+        return self._loaded[key]
 
     def histories(self) -> pd.DataFrame:
         """The training histories of all variants, with columns dataset, variant, seed, and kept: the epoch it is."""
@@ -225,6 +231,14 @@ class Study(Named):
         """This study with another seed; the data are the same."""
         variants, whole = self.profile.variants_of(seed), self.profile.whole_variants_of(seed)
         return self if seed == self.seed else self._with(seed=seed, variants=variants, whole_variants=whole)
+
+    def followed_by(self, seed: int) -> "Study":
+        """The same, where this study is done with: its classifiers, with all that was compiled for them, pass over to
+        the next seed's networks. (This study, if asked again, makes its own anew.)"""
+        other = self.with_seed(seed)
+        other._spare = {key: kept for key, kept in self._loaded.items() if isinstance(kept, Classifier)}
+        self._loaded.clear()
+        return other
 
     def under(self, **training) -> "Study":
         """This study with other training settings, such as `learning_rate=0.01`; its networks are kept apart.
@@ -314,10 +328,6 @@ class Study(Named):
             **given,
         )
 
-    def outcomes_of(self, variant: str, entry) -> pd.DataFrame:
-        """The outcomes of one variant under an entry of the profile's attacks, without the columns that name it."""
-        return outcomes_of_one(self, variant, entry)
-
     def headline(self):
         """The profile's entry for the attack that the claims are judged on."""
         return self.profile.evaluation.named(self.profile.evaluation.headline)
@@ -365,6 +375,11 @@ def _fit(study, variant, training, validation, work):
         return build_classifier(profile.model, variant, *sizes, study.seed, precision)
 
     whole = rest = build(settings.precision)
+    if not tuned and not stem and not settings.adversarial:
+        # Another seed's has the same steps, which take longer to compile than a small network to train.
+        key = variant, settings.model_dump_json()
+        rest = study._compiled[key] = study._compiled.get(key) or build(settings.precision)
+        rest.set_weights(whole.get_weights())
     if tuned:
         whole.set_weights(study.trained("baseline")[0].get_weights())
     if stem:
