@@ -173,7 +173,7 @@ def test_attention_adds_less_than_1_3_percent_to_resnet50():
 def test_a_saved_model_predicts_the_same(variant, tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype("float32")
     model = build_classifier(SMALL, variant, 7, 64, seed=3)
-    assert model.get_layer("features").output.shape == (None, 4, 4, 256)
+    assert model.get_layer("features").output.shape == (None, 8, 8, 256)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again(images), model(images), atol=1e-6)
@@ -182,8 +182,8 @@ def test_a_saved_model_predicts_the_same(variant, tmp_path):
 
 def test_the_attention_head_is_that_of_section_3_3():
     """The head recomputed in NumPy from the feature map and the block's output."""
-    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
-    model = build_classifier(SMALL, "attention", 3, 112)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 56, 56, 3)).astype("float32")
+    model = build_classifier(SMALL, "attention", 3, 56)
     t, (weighted, _), logits = keras.Model(
         model.input, [model.get_layer(n).output for n in ("features", "soft_attention", "logits")]
     )(images)
@@ -199,8 +199,8 @@ def test_the_attention_head_is_that_of_section_3_3():
 
 
 def test_controls_take_one_thing_away_each():
-    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
-    models = {variant: build_classifier(SMALL, variant, 3, 112, seed=1) for variant in VARIANTS}
+    images = np.random.default_rng(0).uniform(0, 255, (2, 56, 56, 3)).astype("float32")
+    models = {variant: build_classifier(SMALL, variant, 3, 56, seed=1) for variant in VARIANTS}
     counts = {variant: model.count_params() for variant, model in models.items()}
     block = parameter_counts(models["attention"])["attention_parameters"]
     assert counts["pooling"] == counts["attention"] - block

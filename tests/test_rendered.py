@@ -108,7 +108,7 @@ def test_the_box_of_each_phantom_notebook_says_what_real_images_say(name):
     boxes = [
         o.data["text/markdown"] for c in shown for o in c.get("outputs", []) if "text/markdown" in o.get("data", {})
     ]
-    assert said in boxes[0]
+    assert any(said in box for box in boxes)
     if name.startswith("02"):
         row = pd.read_csv(PUBLISHED / "ham10000" / "tables" / "effects.csv").query("other == 'baseline'").iloc[0]
         assert f"{row['clean']:+.1f} points (95 % CI {row['clean_low']:+.1f} to {row['clean_high']:+.1f})" in said

@@ -21,3 +21,10 @@ def moved(text: str, source: Path, target: Path) -> str:
         return os.path.relpath(source / link[1], target).replace(os.sep, "/")
 
     return RELATIVE.sub(renewed, text)
+
+
+def move_outputs(outputs: list, source: Path, target: Path) -> None:
+    """The same for what the cells of a notebook show as Markdown, in place."""
+    for data in (output["data"] for output in outputs if "data" in output):
+        if "text/markdown" in data:
+            data["text/markdown"] = moved(data["text/markdown"], source, target)

@@ -12,6 +12,7 @@ from lib.evaluation.planned import by_dose
 from lib.profile import Profile, load_profile
 from lib.report import sentences
 from lib.report.tables import written
+from tools import links
 from tools.run_notebook import run_notebook
 
 EXPLORE = "00_explore"
@@ -123,6 +124,7 @@ def render_notebooks(profile: Profile) -> None:
             raise StudyError(f"{executed} is not of this {path.name}; run ./reproduce again.")
         for cell, done in zip(notebook.cells, cells, strict=True):
             if cell.cell_type == "code":
+                links.move_outputs(done.outputs, executed.parent, path.parent)
                 cell.outputs, cell.execution_count = done.outputs, done.execution_count
         with artifacts.replacing(path) as temporary:
             nbformat.write(notebook, temporary)

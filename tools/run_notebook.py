@@ -51,11 +51,7 @@ def _settle(path: Path, written_for: Path) -> None:
         if cell.cell_type == "markdown":
             cell.source = links.moved(cell.source, written_for, path.parent)
         if cell.cell_type == "code":
-            for output in cell.outputs:
-                if "text/markdown" in output.get("data", {}):
-                    output["data"]["text/markdown"] = links.moved(
-                        output["data"]["text/markdown"], written_for, path.parent
-                    )
+            links.move_outputs(cell.outputs, written_for, path.parent)
             # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
