@@ -42,7 +42,7 @@ def test_a_job_takes_what_it_took_in_the_published_run_or_what_is_expected_of_it
     table = pd.read_csv(ROOT / "figures" / "published" / "quick" / "tables" / "timings.csv")
     [took] = display.seconds(quick, [("ham10000", "variant")])
     rows = table[table["stage"] == "variant"]
-    each = [row.seconds / len(str(row.seed).split("-")) for row in rows.itertuples()]  # "0-1-2": three networks, one job
+    each = [row.seconds / len(str(row.seed).split("-")) for row in rows.itertuples()]  # "0-1-2": three networks
     assert took == pytest.approx(sum(each) / len(each))
     packed = pd.read_csv(ROOT / "figures" / "published" / "ham10000" / "tables" / "timings.csv")
     made = packed[packed["stage"].isin([f"made: {part}" for part in ("model", "predictions", "attacks", "branch")])]

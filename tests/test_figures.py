@@ -168,10 +168,19 @@ def answers():
     return pd.DataFrame(rows, columns=["dataset", "variant", "seed", "image_id", "change", "severity", "correct"])
 
 
+def spreads():
+    maps = ["attention", "attention-reference"]
+    rows = [("eyepacs", variant, seed, state, 60, 49, 49 - 40 * (variant == "attention") - seed, 1.0)
+            for variant in maps for seed in range(3) for state in (False, True)]  # fmt: skip
+    columns = ["dataset", "variant", "seed", "attacked", "n", "positions", "effective", "peak"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 DRAWN |= {
     "planned": forest_plot,
     "up_to": lambda: forest.up_to(planned.largest_gains(planned_runs(), PLAN.pairs), TITLES),
     "dose": lambda: forest.dose(doses(), TITLES),
+    "spread": lambda: forest.spread(spreads(), TITLES),
     "natural": lambda: forest.natural(accuracies(answers()), "EyePACS"),
     "natural_changes": lambda: forest.natural_summary(over_severities(answers()), TITLES),
     "xray_orders": lambda: figures.side_by_side(dict.fromkeys(("one", "two", "three", "four"), IMAGE[..., 0])),

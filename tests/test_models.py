@@ -131,6 +131,25 @@ def test_the_uniform_block_scales_the_map_and_has_the_references_parameters():
     reference(t)
     assert uniform.count_params() == reference.count_params()
     assert uniform.trainable_variables == []
+    matched = SoftAttention(maps=16, form="uniform", scale=2.5)
+    np.testing.assert_allclose(matched(t)[0], t * 2.5, rtol=1e-6)
+    assert matched.get_config() == SoftAttention.from_config(matched.get_config()).get_config()
+
+
+def test_a_constant_branch_at_scale_1_computes_what_pooling_does():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    one, other = (build_classifier(SMALL, variant, 3, 64, seed=2) for variant in ("uniform-matched", "pooling"))
+    np.testing.assert_allclose(one.predict(images, verbose=0), other.predict(images, verbose=0), rtol=1e-5)
+
+
+def test_scaled_is_the_baseline_whose_dense_layer_sees_more_of_the_same_features():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    baseline = build_classifier(SMALL, "baseline", 3, 64)
+    scaled = build_classifier(SMALL.model_copy(update={"branch_scale": 2.0}), "scaled", 3, 64)
+    scaled.set_weights(baseline.get_weights())
+    kernel, bias = scaled.get_layer("logits").get_weights()
+    scaled.get_layer("logits").set_weights([kernel / 3, bias])
+    np.testing.assert_allclose(scaled.predict(images, verbose=0), baseline.predict(images, verbose=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("variant", "gamma"), [("attention-gamma1", 1), ("attention-gamma3", 3)])

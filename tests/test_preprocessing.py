@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,7 +168,7 @@ def test_resize_averages_when_shrinking_and_interpolates_when_growing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize(("sigma", "gain", "offset"), [(20.0, 4.0, 128.0), (3.0, 2.0, 100.0)])
+@pytest.mark.parametrize(("sigma", "gain", "offset"), [(160.0, 4.0, 128.0), (24.0, 2.0, 100.0)])
 def test_xray_pipeline_against_numpy_and_scipy(dtype: type, sigma: float, gain: float, offset: float) -> None:
     top = np.iinfo(dtype).max
     x = (smooth(90, 130)[..., 0] / 255 * 0.6 * top + 0.1 * top).astype(dtype)
@@ -180,13 +181,21 @@ def test_xray_pipeline_against_numpy_and_scipy(dtype: type, sigma: float, gain: 
     np.testing.assert_allclose(stages["min-max"], stretched, atol=1)
     assert (stages["min-max"] == stretched).mean() > 0.99
     # OpenCV cuts the kernel at 3 sigma for 8 bits and mirrors at the border without repeating the last pixel.
-    blur = gaussian_filter(stretched, sigma, mode="mirror", truncate=3.0)
+    blur = gaussian_filter(stretched, sigma * 130 / 1024, mode="mirror", truncate=3.0)
     np.testing.assert_allclose(stages["blur"], blur, atol=1.5)
     assert np.abs(stages["blur"] - blur).mean() < 0.5
     result = np.clip(gain * stages["min-max"] - gain * stages["blur"].astype(float) + offset, 0, 255)
     np.testing.assert_array_equal(stages["result"], result)
-    assert {0, 255} <= set(stages["result"].ravel()) or sigma == 3.0
+    assert {0, 255} <= set(stages["result"].ravel()) or sigma == 24.0
     assert all(stages[name].dtype == np.uint8 for name in ("min-max", "blur", "result"))
+
+
+def test_xray_pipeline_blurs_the_same_part_of_a_chest_at_any_size() -> None:
+    large = resize(smooth(128, 128)[..., 0], 1024)
+    stages = xray_stages(large)
+    np.testing.assert_array_equal(stages["blur"], cv2.GaussianBlur(stages["min-max"], (0, 0), 20))
+    small = xray_stages(resize(large, 256))["result"]
+    assert np.abs(resize(stages["result"], 256).astype(float) - small).mean() < 3 < small.std() / 5
 
 
 def test_xray_pipeline_of_a_constant_image_and_of_colour() -> None:
@@ -350,7 +359,7 @@ import os, sys
 os.cpu_count = lambda: 2
 import pandas as pd
 import lib.data.preprocessing as preprocessing
-preprocessing._BLOCK, preprocessing._TASK = 4, 2
+preprocessing._BLOCK = 4
 examine, count = preprocessing._examine_file, 0
 def examine_some(*arguments):
     global count

@@ -14,7 +14,7 @@ from lib.artifacts.sources import code_key
 from lib.data.prepared import Prepared, Rows
 from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.study import Study
-from lib.study.explanations import branch_of
+from lib.study.explanations import branch_of, spread_of
 from lib.study.pack import _images
 from lib.study.results import WEIGHTS, Packed, _learnt, pack, unpack
 
@@ -36,6 +36,7 @@ def study(tmp_path_factory):
     study.predictions_of("attention")
     outcomes_of(study, "attention")
     directions_of(study, "attention")
+    spread_of(study, "attention")
     branch_of(study, "attention")
     return study
 
@@ -56,7 +57,7 @@ def test_results_and_weights_come_out_as_they_went_in(study, elsewhere, tmp_path
     pd.testing.assert_frame_equal(there[1], here[1])
     for one, other in zip(there[0].get_weights(), here[0].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    for read in (type(study).predictions_of, branch_of):
+    for read in (type(study).predictions_of, branch_of, spread_of):
         pd.testing.assert_frame_equal(read(elsewhere, "attention"), read(study, "attention"))
     with zipfile.ZipFile(tmp_path / "network.zip") as file, np.load(file.open("weights.npz")) as weights:
         kinds = {int(name.split("/")[0]): weight.dtype for name, weight in weights.items()}

@@ -9,7 +9,7 @@ from lib import StudyError
 from lib.attacks import Classifier, make_attack, trust
 from lib.attacks.base import Attack
 from lib.attacks.gradient_attacks import PGD, GradientAttack
-from lib.evaluation.robustness import robust_accuracy, transfer
+from lib.evaluation.robustness import robust_accuracy
 
 GRID = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
 
@@ -286,18 +286,6 @@ def test_what_is_known_is_not_run_again(classifier, data):
     values = table.set_index("check").value
     assert values[["black box", "single step", "other loss"]].tolist() == [0.5] * 3
     assert not table.set_index("check").passed[["black box", "single step", "other loss"]].any()
-
-
-def test_transfer_to_itself_is_the_attack_and_to_others_is_weaker(classifier, data):
-    images, labels = data
-    attack, other = make_attack("pgd"), Classifier(convolutional(1))
-    itself = curve(transfer(classifier, classifier, images, labels, attack, (2.0, 6.0)))
-    adversarial = attack.with_(leave=False)(classifier, images, labels, 6.0)
-    assert itself[6.0] == (classifier.predict(adversarial) == labels).mean()
-    others = other.predict(images)
-    there = transfer(classifier, other, images, others, attack, (2.0, 6.0))
-    assert curve(there)[0.0] == 1.0
-    assert curve(there)[6.0] > itself[6.0]
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,14 @@ COLUMNS = {
     "clean_by_run": "dataset, one, other, seed, clean, clean_balanced",
     "up_to": "dataset, one, other, seed, over, typical, extreme",
     "dose": "dataset, variant, seed, n, part, answers, difference",
+    "spread": "dataset, variant, seed, attacked, n, positions, effective, peak",
     "natural_changes": "dataset, variant, seed, change, n, accuracy, ci_low, ci_high",
 }
 FIGURES = [
     "planned",
     "up_to",
     "dose",
+    "spread",
     "natural_changes",
     "fig1_xray_pipeline",
     "training_curves",

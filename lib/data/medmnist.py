@@ -55,50 +55,37 @@ def read_medmnist(info: DatasetInfo, folder: Path) -> pd.DataFrame:
 
 
 def _part(info, path, part, split, labels):
-    ids = [f"{part}-{i:05d}" for i in range(len(labels))]
-    table = pd.DataFrame({"image_id": ids, "path": str(path)})
     values = labels[:, info.label_column or 0].astype("int64")
-    if info.name == "retinamnist":  # grades; referable from 2 on, as in EyePACS (paper, section 3.1)
-        if not np.isin(values, range(5)).all():
-            raise StudyError(f"{path}: {part} has grades other than 0 to 4; get the file again.")
-        table["label"], grades = (values >= 2).astype("int64"), values
-    else:
-        if not np.isin(values, range(len(info.classes))).all():
-            raise StudyError(f"{path}: {part} has labels that are none of {', '.join(info.classes)}; get it again.")
-        table["label"], grades = values, None
+    grades = info.name == "retinamnist"  # referable from 2 on, as in EyePACS (paper, section 3.1)
+    if not np.isin(values, range(5 if grades else len(info.classes))).all():
+        known = "grades 0 to 4" if grades else ", ".join(info.classes)
+        raise StudyError(f"{path}: {part} has labels that are none of {known}; get it again.")
+    ids = [f"{part}-{i:05d}" for i in range(len(labels))]
+    table = pd.DataFrame({"image_id": ids, "path": str(path), "label": (values >= 2) * 1 if grades else values})
     table["group"] = ids
-    if grades is not None:
-        table["grade"] = grades
-    table["official_split"] = split
-    table["stored_at"] = [f"{part}_images/{i}" for i in range(len(labels))]
-    return table
+    if grades:
+        table["grade"] = values
+    return table.assign(official_split=split, stored_at=[f"{part}_images/{i}" for i in range(len(labels))])
 
 
-def stored_images(index: pd.DataFrame, rows: np.ndarray, block: int) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """The images of these rows of an index of `read_medmnist`, in lists of at most `block` pairs (row, image).
+def stored_images(index: pd.DataFrame, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The images of these rows of an index of `read_medmnist`, as pairs (row, image), in the order of the file.
 
     The arrays are compressed whole and larger than memory, so they are read as a stream, once. An image is uint8
     (h, w) or (h, w, 3). Raises StudyError if the file turns out to be damaged.
     """
-    places = index["stored_at"].to_numpy()[rows]
-    member, number = zip(*(place.split("/") for place in places), strict=True)
-    wanted = pd.DataFrame({"path": index["path"].to_numpy()[rows], "member": member, "row": rows})
-    wanted["number"] = np.array(number, "int64")
-    for (path, name), table in wanted.sort_values("number").groupby(["path", "member"]):
+    places = index["stored_at"].iloc[rows].str.split("/", expand=True)
+    wanted = places.assign(path=index["path"].to_numpy()[rows], row=rows, number=places[1].astype("int64"))
+    for (path, member), table in wanted.sort_values("number").groupby(["path", 0]):
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
                 shape, _ = _header(stream)
-                step = int(np.prod(shape[1:]))
-                numbers, at, here, begun = table["number"].to_numpy(), table["row"].to_numpy(), 0, 0
-                while here < len(numbers):
-                    data = stream.read(block * step)
-                    images = np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])
-                    if not len(images):
-                        raise EOFError("it ends before its last image")
-                    last = np.searchsorted(numbers, begun + len(images))
-                    yield [(int(at[i]), images[numbers[i] - begun]) for i in range(here, last)]
-                    here, begun = last, begun + len(images)
-                stream.read(1)  # at the end of the array its checksum is compared
+                begin, step = stream.tell(), int(np.prod(shape[1:]))
+                for row, number in zip(table["row"], table["number"], strict=True):
+                    stream.seek(begin + number * step)
+                    yield int(row), np.frombuffer(stream.read(step), np.uint8).reshape(shape[1:])
+                while stream.read(1 << 20):  # at the end of the array its checksum is compared
+                    pass
         except DAMAGED as error:
             raise StudyError(f"{path} is damaged ({error}): get it again.") from error
 

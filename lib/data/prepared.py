@@ -89,8 +89,8 @@ def prepare(
         found = read_index(dataset, root)
         if not split.official:
             found = found.drop(columns="official_split", errors="ignore")
-        where = dataset, preprocessing.image_size, cache_dir, preprocessing.xray_contrast
-        images, records = images_and_records(found, *where)
+        filtered = preprocessing.xray_contrast, preprocessing.xray_sigma
+        images, records = images_and_records(found, dataset, preprocessing.image_size, cache_dir, *filtered)
         index = usable_index(found, records)
         attributes = dict(index.attrs)
         index = split_index(index, split.seed, split.validation, split.test)
@@ -130,7 +130,7 @@ def original(row: pd.Series) -> np.ndarray:
     """The image of one row of the index as it is stored, before preprocessing: uint8 RGB (H, W, 3)."""
     if "stored_at" not in row:
         return read_image(row["path"])
-    [[(_, image)]] = [block for block in stored_images(row.to_frame().T, np.zeros(1, int), 1) if block]
+    _, image = next(stored_images(row.to_frame().T, np.zeros(1, int)))
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 

@@ -7,14 +7,13 @@ The pass that fills the cache looks at every image anyway, so it takes the recor
 judges the set: no image is decoded twice.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import StudyError
+from lib.artifacts import locked
 from lib.artifacts.sources import code_key
 from lib.data.decoding import TINY, Header, ImageError, decode, decode_towards, plain_opencv, read_bytes, read_header
 from lib.data.medmnist import stored_images
@@ -31,11 +31,10 @@ from lib.data.registry import dataset_info
 
 XrayContrast = Literal["before-resize", "after-resize", "none"]
 XRAY_CONTRASTS: tuple[str, ...] = ("before-resize", "after-resize", "none")
+WIDTH = 1024  # pixels: of the x-rays of ChestX-ray14, on which the paper's sigma is counted
 
 _MADE_WITH = [f"{name} {importlib.metadata.version(name)}" for name in ("opencv-python-headless", "simplejpeg")]
 _BLOCK = 256  # images whose bytes are held at once
-_SAMPLE = 8  # of so many rows of pixels, one tells nearly all images apart
-_TASK = 8  # images that a thread takes at once: threads that report each image wait for one another
 _RECORD = np.dtype(
     [
         ("done", "?"),
@@ -49,7 +48,6 @@ _RECORD = np.dtype(
         ("problem", "S12"),
     ]
 )
-_UNKNOWN = {name: _RECORD[name].type() for name in _RECORD.names[1:]}
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -77,32 +75,35 @@ def xray_stages(
     (x' = gain * x - gain * blur + offset); all but the input are uint8, rounded and saturated at 0 and 255
     as OpenCV does for 8-bit images: the paper does not say, and its notation is OpenCV's. A constant image,
     which has no contrast, gives `offset` everywhere.
+
+    `sigma` is counted on an image 1024 pixels wide, as the originals are: on a copy of another width the same part of
+    the chest is blurred, 2 % of the width, and not another filter run.
     """
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         raise StudyError(f"The x-ray pipeline takes a gray image of 8 or 16 bits, not {image.dtype} {image.shape}.")
     stretched = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX, dtype=cv2.CV_8U)
-    blur = cv2.GaussianBlur(stretched, (0, 0), sigmaX=sigma, sigmaY=0)
+    blur = cv2.GaussianBlur(stretched, (0, 0), sigmaX=sigma * image.shape[1] / WIDTH, sigmaY=0)
     result = cv2.addWeighted(stretched, gain, blur, -gain, offset)
     return {"input": image, "min-max": stretched, "blur": blur, "result": result}
 
 
-def preprocess(path: str | Path, dataset: str, size: int, xray_contrast: XrayContrast = "before-resize") -> np.ndarray:
+def preprocess(
+    path: str | Path, dataset: str, size: int, xray_contrast: XrayContrast = "before-resize", xray_sigma: float = 20.0
+) -> np.ndarray:
     """Read one image of a data set as the models take it: uint8 RGB of shape (size, size, 3).
 
     For chest x-rays `xray_contrast` says where the contrast pipeline runs, which the paper does not:
     "before-resize" (default), on the original pixels; "after-resize", on the resized ones; "none", nowhere.
-    The default is the original resolution because the paper names the pipeline as the first step for x-rays,
-    and because sigma = 20 is then 2 % of the width of a 1024-pixel x-ray, near the 1.7 % (sigma 10 on a
+    `xray_sigma` is that of `xray_stages`. The default is the original resolution because the paper names the pipeline
+    as the first step for x-rays, and because sigma = 20 is then 2 % of the width, near the 1.7 % (sigma 10 on a
     fundus 600 pixels wide) of B. Graham's formula with the same gain and offset (report on the Kaggle
     competition Diabetic Retinopathy Detection, 2015). It passes the scale of vessels and rib edges, and a
-    thin pleural line is amplified before averaging dims it. After a resize to 224 the same sigma is 9 % of
-    the width and keeps more of the shading of whole organs. On sources of other sizes sigma stays 20 pixels.
-    Other data sets ignore the parameter.
+    thin pleural line is amplified before averaging dims it. Other data sets ignore both.
 
     Raises StudyError for an unknown data set or choice and for a file that cannot be decoded.
     """
     data = read_bytes(path)
-    return _preprocess(data, path, size, _contrast(dataset, xray_contrast), read_header(data))[0]
+    return _preprocess(data, path, size, _contrast(dataset, xray_contrast), xray_sigma, read_header(data))[0]
 
 
 def _contrast(dataset: str, xray_contrast: str) -> str:
@@ -111,40 +112,45 @@ def _contrast(dataset: str, xray_contrast: str) -> str:
     return xray_contrast if dataset_info(dataset).xray_contrast else "none"
 
 
-def _preprocess(data: bytes, path: str | Path, size: int, contrast: str, header: Header) -> tuple[np.ndarray, bool]:
+def _preprocess(data, path, size: int, contrast: str, sigma: float, header: Header) -> tuple[np.ndarray, bool]:
     """The image, and whether its data are flawed."""
     if contrast == "none":
         image, flawed = decode_towards(data, path, size, header)
         return resize(image, size), flawed
     # Any depth: the 12 bits that some 16-bit x-rays use of 16 survive until min-max.
     gray = decode(data, path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    return _with_contrast(gray, size, contrast), False
+    return _with_contrast(gray, size, contrast, sigma), False
 
 
-def _with_contrast(gray: np.ndarray, size: int, contrast: str) -> np.ndarray:
+def _with_contrast(gray: np.ndarray, size: int, contrast: str, sigma: float) -> np.ndarray:
     if contrast == "before-resize":
-        gray = resize(xray_stages(gray)["result"], size)
+        gray = resize(xray_stages(gray, sigma)["result"], size)
     else:
-        gray = xray_stages(resize(gray, size))["result"]
+        gray = xray_stages(resize(gray, size), sigma)["result"]
     return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
 
 
-def _preprocess_array(image: np.ndarray, size: int, contrast: str) -> np.ndarray:
+def _preprocess_array(image: np.ndarray, size: int, contrast: str, sigma: float) -> np.ndarray:
     """The same for an image that is stored as an array, uint8 (h, w) or (h, w, 3)."""
     if contrast != "none":
-        return _with_contrast(image if image.ndim == 2 else image[..., 0], size, contrast)
+        return _with_contrast(image if image.ndim == 2 else image[..., 0], size, contrast, sigma)
     image = resize(image, size)
     return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def images_and_records(
-    index: pd.DataFrame, dataset: str, size: int, cache_dir: str | Path, xray_contrast: XrayContrast = "before-resize"
+    index: pd.DataFrame,
+    dataset: str,
+    size: int,
+    cache_dir: str | Path,
+    xray_contrast: XrayContrast = "before-resize",
+    xray_sigma: float = 20.0,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """The preprocessed images of an index, and what the pass over them saw of each, both in its order.
 
     Images: uint8 (n, size, size, 3), memory-mapped read-only, black where there is a problem; never raises for a bad
-    one. Records: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of preprocessed
-    pixels (equal, in one table: the network would see equal images; "" if not decoded); width and height in pixels,
+    one. Records: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of the
+    preprocessed pixels ("" if not decoded); width and height in pixels,
     mode (Pillow's name of what is stored) and format of the file (0 or "" if unknown); flawed, whether JPEG data have a
     mistake that the decoder worked around; problem, "" when fine, else empty, unreadable, truncated, damaged or tiny (a
     side under `lib.data.decoding.TINY` pixels).
@@ -154,7 +160,14 @@ def images_and_records(
     makes a new one. A call that is killed goes on where it was; a second process waits for the first. Everything under
     `cache_dir` may be deleted at any time.
     """
-    folder = _cached(index, size, Path(cache_dir) / dataset, _contrast(dataset, xray_contrast))
+    if index.empty:
+        raise StudyError("There are no images to load: the index is empty.")
+    contrast = _contrast(dataset, xray_contrast)
+    filtered = f"{contrast}{xray_sigma:g}" if contrast != "none" else contrast
+    folder = Path(cache_dir) / dataset / f"{size}px-{filtered}-{_key(index)}"
+    with locked(folder):
+        if not folder.exists():
+            _build(index, size, contrast, xray_sigma, folder)
     records = np.load(folder / "records.npy")
     texts = {name: np.char.decode(records[name], "utf-8") for name in _RECORD.names if records[name].dtype.kind == "S"}
     table = pd.DataFrame({"image_id": index["image_id"].to_numpy()} | {
@@ -180,20 +193,6 @@ def data_fingerprint(index: pd.DataFrame, records: pd.DataFrame) -> str:
     return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()[:16]
 
 
-def _cached(index: pd.DataFrame, size: int, root: Path, contrast: str) -> Path:
-    """The folder with images.npy and records.npy for these images; makes it if need be."""
-    if index.empty:
-        raise StudyError("There are no images to load: the index is empty.")
-    folder = root / f"{size}px-{contrast}-{_key(index)}"
-    if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with open(root / f"{folder.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system however the process ends
-            if not folder.exists():
-                _build(index, size, contrast, folder)
-    return folder
-
-
 def _key(index: pd.DataFrame) -> str:
     """What decides whether a cache may be used; from file attributes, as reading every file takes minutes."""
     key = hashlib.sha256("\t".join([*_MADE_WITH, code_key(_build)]).encode())
@@ -211,7 +210,7 @@ def _attributes(path: str) -> str:
     return f"{os.path.abspath(path)}\t{file.st_size}\t{file.st_mtime_ns}"
 
 
-def _build(index: pd.DataFrame, size: int, contrast: str, folder: Path) -> None:
+def _build(index: pd.DataFrame, size: int, contrast: str, sigma: float, folder: Path) -> None:
     """Fill `<folder>.partial` and rename it when complete; an image is done once its record says so."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(exist_ok=True)
@@ -226,87 +225,54 @@ def _build(index: pd.DataFrame, size: int, contrast: str, folder: Path) -> None:
         np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         np.save(partial / "new.npy", np.zeros(len(index), _RECORD))
         os.replace(partial / "new.npy", partial / "records.npy")
-    records = np.load(partial / "records.npy", mmap_mode="r+")
+    images, records = (np.load(partial / name, mmap_mode="r+") for name in ("images.npy", "records.npy"))
     todo = np.flatnonzero(~records["done"])
+
+    def work(source: tuple[int, str | np.ndarray]) -> None:
+        row, image = source
+        examine = _examine_file if isinstance(image, str) else _examine_array
+        image, record = examine(image, size, contrast, sigma)
+        if image is not None:
+            images[row] = image
+        record = {"done": True} | record
+        records[row] = tuple(record.get(name, _RECORD[name].type()) for name in _RECORD.names)
+
+    paths = index["path"].to_numpy()
+    sources = stored_images(index, todo) if "stored_at" in index else ((row, paths[row]) for row in todo)
     pool = ThreadPoolExecutor(os.cpu_count())
-    with (
-        open(partial / "images.npy", "r+b") as file,
-        tqdm(total=len(todo), desc=f"images of {folder.parent.name}", leave=False) as bar,
-    ):
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-
-        def work(source: tuple[int, str | np.ndarray]) -> tuple:
-            row, image = source
-            examine = _examine_file if isinstance(image, str) else _examine_array
-            image, record = examine(image, size, contrast)
-            if image is not None:  # written, not mapped: a new page of a map costs more than the copy
-                os.pwrite(file.fileno(), np.ascontiguousarray(image), start + row * math.prod(shape[1:]))
-            return row, (True, *(record.get(name, default) for name, default in _UNKNOWN.items()))
-
+    with tqdm(total=len(todo), desc=f"images of {folder.parent.name}", leave=False) as bar:
         try:
-            for block in _blocks(index, todo):
-                for done in pool.map(lambda part: list(map(work, part)), _parts(block, _TASK)):
-                    for row, record in done:
-                        records[row] = record
-                    bar.update(len(done))
+            while block := list(islice(sources, _BLOCK)):
+                list(pool.map(work, block))
+                bar.update(len(block))
         finally:
             pool.shutdown(cancel_futures=True)
-    # In one stroke: half told apart, twins would not be found when a killed call is called again.
-    np.save(partial / "new.npy", _told_apart(records, np.load(partial / "images.npy", mmap_mode="r")))
-    os.replace(partial / "new.npy", partial / "records.npy")
     partial.rename(folder)
 
 
-def _told_apart(records: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The records with the digest of all pixels where a sample of them does not tell different images apart."""
-    records = np.array(records)
-    content = pd.Series(records["content"])
-    alike = content[content.duplicated(keep=False) & (content != b"")]
-    for rows in alike.groupby(alike).groups.values():
-        whole = [_digest(images[row]) for row in rows]
-        if len(set(whole)) > 1:
-            records["content"][rows] = whole
-    return records
-
-
-def _parts(items: list, n: int) -> Iterator[list]:
-    return (items[first : first + n] for first in range(0, len(items), n))
-
-
-def _blocks(index: pd.DataFrame, rows: np.ndarray) -> Iterator[list[tuple[int, str | np.ndarray]]]:
-    """Lists of (row, path of a file) or, where images are stored in one array file, of (row, image)."""
-    paths = index["path"].to_numpy()
-    if "stored_at" in index:
-        yield from stored_images(index, rows, _BLOCK)
-        return
-    yield from _parts([(int(row), paths[row]) for row in rows], _BLOCK)
-
-
-def _examine_file(path: str, size: int, contrast: str) -> tuple[np.ndarray | None, dict]:
+def _examine_file(path: str, size: int, contrast: str, sigma: float) -> tuple[np.ndarray | None, dict]:
     """The preprocessed image of a file, or None, and its record."""
     record = {}
     try:
         data = read_bytes(path)
         header = read_header(data)
         record = {"sha256": hashlib.sha256(data).hexdigest()} | vars(header)
-        image, flawed = _preprocess(data, path, size, contrast, header)
+        image, flawed = _preprocess(data, path, size, contrast, sigma, header)
         if 0 < min(header.width, header.height) < TINY:
             raise ImageError("tiny", f"{path} has {header.width} x {header.height} pixels.")
     except ImageError as error:
         return None, record | {"problem": error.problem}
-    return image, record | {"content": _digest(image[::_SAMPLE]), "flawed": flawed}
+    return image, record | {"content": _digest(image)[:32], "flawed": flawed}
 
 
-def _examine_array(image: np.ndarray, size: int, contrast: str) -> tuple[np.ndarray, dict]:
+def _examine_array(image: np.ndarray, size: int, contrast: str, sigma: float) -> tuple[np.ndarray, dict]:
     """The same for an image that is stored as an array."""
     height, width = image.shape[:2]
-    record = {"sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(), "width": width, "height": height}
-    image_size = _preprocess_array(image, size, contrast)
-    record |= {"mode": "L" if image.ndim == 2 else "RGB", "format": "NPZ"}
-    return image_size, record | {"content": _digest(image_size[::_SAMPLE])}
+    record = {"sha256": _digest(image), "width": width, "height": height, "format": "NPZ"}
+    record["mode"] = "L" if image.ndim == 2 else "RGB"
+    image = _preprocess_array(image, size, contrast, sigma)
+    return image, record | {"content": _digest(image)[:32]}
 
 
 def _digest(image: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()

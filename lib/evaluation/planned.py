@@ -248,6 +248,18 @@ def dose(branch: pd.DataFrame, worst: pd.DataFrame, budgets) -> pd.DataFrame:
     return table.merge(differences[[*RUN, "difference"]], "left", RUN)
 
 
+def spread_by_run(spread: pd.DataFrame) -> pd.DataFrame:
+    """How far each network's attention map spreads, mean over its images, clean and attacked.
+
+    `spread`: per image, as from `lib.study.Study.spread`. Columns: dataset, variant, seed, attacked, n, positions (of
+    the map), effective, peak.
+    """
+    by_run = spread.astype({"effective": float, "peak": float}).groupby([*RUN, "attacked"], sort=False)
+    table = by_run.agg(n=("image_id", "size"), positions=("positions", "first"), effective=("effective", "mean"),
+                       peak=("peak", "mean"))  # fmt: skip
+    return table.reset_index()
+
+
 def by_dose(dose: pd.DataFrame) -> pd.DataFrame:
     """The runs of `dose` that have a baseline, a row for each variant, the weakest branch first; described, not tested.
 

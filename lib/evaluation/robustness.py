@@ -103,30 +103,6 @@ def in_gray_levels(images, bounds):
     return np.clip((images - low) * unit, 0, 255), unit
 
 
-def transfer(source, target, images, labels, attack, epsilons, *, image_ids=None, seed=0):
-    """Outcome on one model of adversarial examples made on another, in the table of `robust_accuracy`.
-
-    The attack goes on with images that have fallen on `source`, since examples that barely cross one model's
-    boundary seldom cross another's. Nothing is carried from one budget to the next: `smallest_epsilon` is the
-    smallest budget of those tried. Parameters, columns and errors otherwise as in `robust_accuracy`.
-    """
-    source, target = as_classifier(source), as_classifier(target)
-    grid, ids = checked_grid(epsilons), checked_ids(image_ids, len(images))
-    labels = np.asarray(labels)
-    tried = [(0.0, np.asarray(images, "float32"))]
-    tried += [(e, attack.with_(leave=False)(source, images, labels, e, seed=seed)) for e in grid]
-    predicted = {epsilon: target.predict(x) for epsilon, x in tried}
-    smallest = np.full(len(labels), np.inf)
-    for epsilon in sorted(predicted, reverse=True):
-        smallest[predicted[epsilon] != labels] = epsilon
-    facts = {"image_id": ids, "label": labels, "attack": attack.name, "norm": attack.norm.name}
-    rows = [
-        facts | {"epsilon": epsilon, "correct": classes == labels, "predicted": classes, "smallest_epsilon": smallest}
-        for epsilon, classes in predicted.items()
-    ]
-    return pd.concat(map(pd.DataFrame, rows), ignore_index=True)
-
-
 def checked_grid(epsilons):
     """Budgets as a sorted array. Raises StudyError if there are none or some are not above 0."""
     grid = np.unique(np.asarray(list(epsilons), "float64"))

@@ -264,7 +264,7 @@ def read_upload(data: bytes, name: str, study: Study) -> Subject:
         path = Path(folder, "upload")
         path.write_bytes(data)
         try:
-            image = preprocess(path, study.dataset, settings.image_size, settings.xray_contrast)
+            image = preprocess(path, study.dataset, settings.image_size, settings.xray_contrast, settings.xray_sigma)
         except ImageError as error:
             what = {"empty": "is empty", "truncated": "is cut off"}.get(error.problem, "cannot be read as an image")
             raise StudyError(f"{name} {what}: choose a whole JPEG, PNG or TIFF file.") from error

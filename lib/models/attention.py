@@ -22,14 +22,16 @@ class SoftAttention(layers.Layer):
     so that the public code's input gradients are wrong there.) Both forms have 9 c K + K weights, and the formula one
     more for gamma, which `train_gamma=False` fixes.
     `form="uniform"` is the control for attention itself: each map is 1 / (h w) everywhere, so that the block scales the
-    features by K / (h w), as the reference does on average; it has the reference's weights, which nothing trains.
+    features by K / (h w), as the reference does on average, or by `scale` where that is given; it has the reference's
+    weights, which nothing trains.
     """
 
-    def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, **kwargs):
+    def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, scale=None, **kwargs):
         super().__init__(**kwargs)
         if form not in ("formula", "reference", "uniform"):
             raise ValueError(f"form must be 'formula', 'reference' or 'uniform', got {form!r}")
         self.maps, self.initial_gamma, self.form, self.train_gamma = maps, gamma, form, train_gamma
+        self.scale = scale
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -59,7 +61,7 @@ class SoftAttention(layers.Layer):
             scores = self._formula_scores(features) if self.form == "formula" else self._reference_scores(features)
         flat = ops.reshape(scores, (-1, height * width, self.maps))
         maps = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, self.maps))
-        weighted = features * ops.sum(maps, axis=-1, keepdims=True)
+        weighted = features * (ops.sum(maps, axis=-1, keepdims=True) if self.scale is None else self.scale)
         return (weighted if self.gamma is None else self.gamma * weighted), maps
 
     def _formula_scores(self, features):
@@ -87,6 +89,7 @@ class SoftAttention(layers.Layer):
             "gamma": self.initial_gamma,
             "form": self.form,
             "train_gamma": self.train_gamma,
+            "scale": self.scale,
         }
 
 

@@ -27,7 +27,9 @@ def build_classifier(
 
     Controls, for what else the attention head brings: `pooling`, the same head with the block's output replaced by its
     input; `uniform`, with the reference's map held constant, at the same scale and with the same parameters, so that
-    what is left is attention itself; `frozen`, with gamma fixed at 0, so that the attended half is zeros;
+    what is left is attention itself; `uniform-matched`, the same at the scale s = `settings.branch_scale` (at 1 it
+    computes what `pooling` does); `scaled`, the baseline with its pooled features multiplied by 1 + s, which has no
+    branch and whose dense layer learns faster; `frozen`, with gamma fixed at 0, so that the attended half is zeros;
     `attention-gamma1` and `attention-gamma3`, with gamma fixed at 1 and 3; `attention-no-dropout`. Beyond the paper, in
     place of soft attention: `se` (squeeze-and-excitation) and `cbam`.
 
@@ -42,7 +44,7 @@ def build_classifier(
     inputs = keras.Input((image_size, image_size, 3), name="pixels", dtype="float32")
     with _computing_in(precision):
         features = backbone(settings, inputs)
-        head = _baseline_head if variant in ("baseline", "adversarial") else _attention_head
+        head = _baseline_head if variant in ("baseline", "adversarial", "scaled") else _attention_head
         pooled = head(features, settings, variant, seed)
     logits = layers.Dense(classes, name="logits", kernel_initializer=_glorot(seed), dtype="float32")(pooled)
     outputs = layers.Softmax(name="probabilities", dtype="float32")(logits)
@@ -68,7 +70,8 @@ def _glorot(seed):
 
 
 def _baseline_head(features, settings, variant, seed):
-    return layers.GlobalAveragePooling2D(name="pool")(features)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(features)
+    return layers.Rescaling(1 + settings.branch_scale, name="scale")(pooled) if variant == "scaled" else pooled
 
 
 def _attention_head(features, settings, variant, seed):
@@ -98,8 +101,11 @@ def _attended(features, settings, variant):
     block = SoftAttention(
         settings.attention_maps,
         gamma=settings.gamma if fixed is None else fixed,
-        form={"attention-reference": "reference", "uniform": "uniform"}.get(variant, "formula"),
+        form={"attention-reference": "reference", "uniform": "uniform", "uniform-matched": "uniform"}.get(
+            variant, "formula"
+        ),
         train_gamma=fixed is None,
+        scale=settings.branch_scale if variant == "uniform-matched" else None,
         name="soft_attention",
     )
     weighted, _ = block(features)

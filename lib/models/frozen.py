@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from lib import StudyError
 
-VIEWS = 8  # the flips and rotations of a square
+VIEWS = {1: [0], 2: [0, 4], 8: range(8)}  # an image; it and its mirror image; the flips and rotations of a square
 
 
 def split(model: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
@@ -29,7 +29,7 @@ def split(model: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
 
 
 def view(images: np.ndarray, number: int) -> np.ndarray:
-    """One of the eight flips and rotations of square images (n, size, size, ...): 0 is the image itself."""
+    """One of the eight flips and rotations of square images (n, size, size, ...): 0 is the image itself, 4 mirrored."""
     turned = np.rot90(images, number % 4, axes=(1, 2))
     return turned if number < 4 else np.flip(turned, axis=2)
 
@@ -51,9 +51,9 @@ def features(stem: keras.Model, images, views: int, folder: Path, key: str, batc
         held = np.lib.format.open_memmap(new, mode="w+", dtype=np.float16, shape=shape)
         for first in tqdm(range(0, len(images), batch), desc="features of the frozen stem", leave=False):
             block = np.asarray(images[first : first + batch])
-            for number in range(views):
+            for place, number in enumerate(VIEWS[views]):
                 found = stem.predict_on_batch(view(block, number).astype("float32"))
-                held[first : first + batch, number] = np.clip(found, -65504, 65504)
+                held[first : first + batch, place] = np.clip(found, -65504, 65504)
         held.flush()
         new.rename(path)
     return np.load(path, mmap_mode="r")

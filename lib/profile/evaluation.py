@@ -60,6 +60,7 @@ class Evaluation(Section):
     """Threat model: epsilons in units of 1/255, that is, in gray levels of an image in [0, 255]."""
 
     images: Positive | None = None  # test images attacked per data set; null for all of them
+    balanced: bool = False  # as many of each class, as far as they go; else in the test split's proportions
     epsilons: list[Annotated[float, Field(gt=0)]] = [0.03, 0.1, 0.25, 0.5, 1, 2, 4, 8]
     attacks: list[Attack]
     batch_size: Positive = 64
@@ -76,6 +77,8 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def attacks_fit_together(self):
+        if self.balanced and not self.images:
+            raise ValueError("balanced shares out a number of images, which evaluation.images must name")
         names = [attack.name for attack in self.attacks]
         if len(set(names)) < len(names):
             raise ValueError("attacks lists the same attack, norm and output twice")

@@ -16,7 +16,7 @@ from lib.profile.settings import Profile
 DEPARTURES = {
     "data": ["label", "split.max_images"],
     "classes": ["classes"],
-    "contrast of x-rays": ["preprocessing.xray_contrast"],
+    "contrast of x-rays": ["preprocessing.xray_contrast", "preprocessing.xray_sigma"],
     "image size": ["preprocessing.image_size"],
     "backbone": ["model.backbone", "model.width"],
     "starting weights": ["model.weights"],

@@ -33,7 +33,7 @@ DATASETS = _datasets()
 Dataset, Backbone = Literal[tuple(DATASETS)], Literal[tuple(BACKBONES)]
 Variant = Literal[
     "baseline", "attention", "attention-reference", "attention-no-dropout", "pooling", "frozen", "se", "cbam",
-    "uniform", "attention-gamma1", "attention-gamma3", "adversarial",
+    "uniform", "uniform-matched", "scaled", "attention-gamma1", "attention-gamma3", "adversarial",
 ]  # fmt: skip
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -66,6 +66,7 @@ class Preprocessing(Section):
     image_size: Annotated[int, Field(ge=32, le=512)] = 224
     # The text does not say where the contrast pipeline stands; see lib.data.preprocessing for the choice.
     xray_contrast: Literal["before-resize", "after-resize", "none"] = "before-resize"
+    xray_sigma: Annotated[float, Field(gt=0)] = 20  # of the blur, in pixels of an x-ray 1024 pixels wide
 
 
 class Model(Section):
@@ -75,6 +76,7 @@ class Model(Section):
     feature_layer: str = ""  # of the backbone's maps; "" for the first
     attention_maps: Positive = 16
     gamma: float = 0.01  # initial value of the learnable scalar
+    branch_scale: Annotated[float, Field(gt=0)] = 1  # of the constant branch of uniform-matched, and of scaled
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_norm_momentum: Share = 0.99
     frozen_up_to: str = ""  # a layer of the backbone: all up to it keeps its weights, and is computed once
@@ -151,7 +153,8 @@ class Training(Section):
     epoch_fraction: dict[Dataset, Annotated[float, Field(gt=0, le=1)]] = {"ham10000": 0.1}
     class_weights: bool = True
     adversarial: Adversarial | None = None  # beyond the paper: train on adversarial images
-    views: Literal[1, 8] = 1  # 8: the flips and rotations of each training image; behind a frozen stem only
+    # Of each training image, behind a frozen stem only; 2: it and its mirror image, 8: the flips and rotations.
+    views: Literal[1, 2, 8] = 1
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero, over all epochs
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # of a cosine
     precision: Literal["float32", "mixed_bfloat16"] = "float32"  # of training; evaluated is always in float32
@@ -290,7 +293,8 @@ class Profile(Section):
     def judged(self) -> list[list[str]]:
         """The pairs that the claims are judged on, the paper's first: attentive variants against the two plain ones."""
         attentive = dict.fromkeys(one for one, _ in self.planned.pairs if one.startswith("attention"))
-        others = [name for name in ("baseline", "uniform") if any(other == name for _, other in self.planned.pairs)]
+        compared = {other for _, other in self.planned.pairs}
+        others = [name for name in ("baseline", "uniform", "uniform-matched") if name in compared]
         return [[one, other] for one in attentive for other in others]
 
     @property

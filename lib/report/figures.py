@@ -25,12 +25,14 @@ COLOURS = {
     "se": "#000000",
     "cbam": "#882255",
     "uniform": "#3b2fd0",
+    "uniform-matched": "#300078",
+    "scaled": "#183000",
     "attention-gamma1": "#8c2d04",
     "attention-gamma3": "#20264f",
     "adversarial": "#c3875a",
 }
-MARKERS = dict(zip(COLOURS, "os^vDPX*h<>p", strict=True))
-DASHES = dict(zip(COLOURS, ("-", "--", ":", "--", "-.", ":", "-.", "--", "-.", ":", "-.", "-"), strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*hHd<>p", strict=True))
+DASHES = dict(zip(COLOURS, ["-", "--", ":", "--", "-.", ":"] * 2 + ["-.", "-"], strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 WIDTH = 7.2  # inches, two columns of a journal page
@@ -121,7 +123,7 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
     stages = {
         "input": "input $x_0$",
         "min-max": "min-max, $x$",
-        "blur": r"Gaussian blur, $\sigma = 20$",
+        "blur": r"Gaussian blur, $\sigma = 2\,\%$ of the width",
         "result": r"$4x - 4\,\mathrm{blur}(x) + 128$",
     }
     figure, axes = plt.subplots(

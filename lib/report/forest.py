@@ -122,6 +122,32 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return legend(figure, axes[0], side="right")
 
 
+def spread(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """How many positions each network's attention map spreads over: a dot for each run, filled clean, open attacked.
+
+    `points`: as from `lib.evaluation.planned.spread_by_run`.
+    """
+    datasets = list(dict.fromkeys(points["dataset"]))
+    variants = list(dict.fromkeys(points["variant"]))
+    size = (WIDTH, 0.9 + 0.3 * len(variants))
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, squeeze=False, sharey=True)
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        here = points[points["dataset"] == dataset]
+        even = here["positions"].iloc[0]
+        ax.axvline(even, color="0.4", lw=0.8, ls="--")
+        for (variant, attacked), group in here.groupby(["variant", "attacked"], sort=False):
+            y = np.full(len(group), variants.index(variant) + (0.14 if attacked else -0.14))
+            face = "white" if attacked else COLOURS[variant]
+            look = {"color": COLOURS[variant], "marker": MARKERS[variant], "markerfacecolor": face}
+            ax.plot(group["effective"], y, ls="", ms=5, **look)
+        ax.set(xlim=(0, 1.05 * even), title=titles[dataset])
+        ax.set_yticks(range(len(variants)), variants)
+        ax.grid(axis="y", visible=False)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel("positions that the attention map spreads over (dashed: an even map)", fontsize=8)
+    return figure
+
+
 def natural(accuracies: pd.DataFrame, title: str) -> Figure:
     """Accuracy under each natural change against its severity, a line for each variant, of one data set.
 

@@ -9,7 +9,7 @@ import sys
 from lib import StudyError
 from lib.evaluation import run_variant
 from lib.study import Study
-from lib.study.explanations import branch_of
+from lib.study.explanations import branch_of, spread_of
 
 if __name__ == "__main__":
     try:
@@ -18,6 +18,7 @@ if __name__ == "__main__":
         for seed in map(int, seeds.split("-")):
             study = study.followed_by(seed) if study else Study(profile, dataset, seed, data)
             run_variant(study, variant)
+            spread_of(study, variant)
             branch_of(study, variant)
             (study.directory(variant) / "variant.done").touch()
     except StudyError as error:

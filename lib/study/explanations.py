@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 from lib.attacks import Classifier
+from lib.data import subset
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
+from lib.explain.spread import effective_positions, peak
 from lib.models import without_branch
 
 
@@ -81,6 +83,36 @@ def branch_of(study, variant: str) -> pd.DataFrame:
         )
 
     return study.kept("branch.csv", variant, [study.evaluated["image_id"].tolist()], make)
+
+
+def spread_of(study, variant: str) -> pd.DataFrame:
+    """How far the attention maps of one network spread: a row per image, clean and attacked; none without such maps.
+
+    Columns: image_id, label, attacked, positions (of the map), effective and peak, see `lib.explain.spread`. The images
+    are those that the trust section examines, under its attack at Grad-CAM's budget. None, too, of a network that was
+    published without its weights before this was measured.
+    """
+    evaluation, entry, directory = study.profile.evaluation, study.examined(), study.directory(variant)
+    rows = subset(study.evaluated, evaluation.trust_images, study.profile.split.seed)
+    columns = ["image_id", "label", "attacked", "positions", "effective", "peak"]
+    study.history(variant)
+    here = any((directory / name).is_file() for name in ("spread.csv", "model.keras"))
+    if not here or "attention" not in variant:
+        return pd.DataFrame(columns=columns)
+
+    def make():
+        model, (clean, labels) = study.trained(variant)[0], (study.pixels(rows), rows["label"].to_numpy())
+        attack, classifier = study.attack(entry).with_(leave=False), study.classifier(variant, entry.through)
+        attacked = attack(classifier, clean, labels, evaluation.gradcam_epsilon, seed=study.seed)
+        tables = []
+        for state, images in ((False, clean), (True, attacked)):
+            maps = attention_map(model, images, upsample=False)
+            measured = {"positions": maps[0].size, "effective": effective_positions(maps), "peak": peak(maps)}
+            tables.append(rows[["image_id", "label"]].assign(attacked=state, **measured))
+        return pd.concat(tables)
+
+    inputs = [rows["image_id"].tolist(), entry.model_dump(), evaluation.gradcam_epsilon]
+    return study.kept("spread.csv", variant, inputs, make)
 
 
 def shifts_of(study, variant: str) -> pd.DataFrame:

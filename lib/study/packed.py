@@ -7,7 +7,7 @@ from pathlib import Path
 from lib import StudyError
 from lib.evaluation.attacked import run_variant
 from lib.profile import Profile, load_profile
-from lib.study.explanations import branch_of
+from lib.study.explanations import branch_of, spread_of
 from lib.study.results import pack
 from lib.study.study import Study
 
@@ -53,6 +53,7 @@ def run(name: str, results: Path, wanted=None, minutes: float | None = None, spl
             print(f"{number} of {len(jobs)}: {path.stem} ...", flush=True)
             study, start = Study(profile.profile, dataset, seed), time.monotonic()
             run_variant(study, variant)
+            spread_of(study, variant)
             branch_of(study, variant)
             pack(study, variant, path, weights=True)
             _split(path, split)

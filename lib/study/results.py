@@ -23,7 +23,7 @@ from lib import ROOT, StudyError, artifacts
 from lib.evaluation.attacked import directions_of, outcomes_of
 from lib.models import build_classifier
 from lib.models.pretrained import starting_file
-from lib.study.explanations import branch_of
+from lib.study.explanations import branch_of, spread_of
 from lib.study.study import Study
 
 ABOUT, WEIGHTS = "network.json", "weights.npz"
@@ -186,6 +186,7 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
             outcomes_of(study, variant)
             if variant in study.whole_variants:
                 directions_of(study, variant)
+            spread_of(study, variant)
             branch_of(study, variant)
     except StudyError as error:
         raise StudyError(f"{path.name} holds results by other code (see ./reproduce verify): {error}") from error

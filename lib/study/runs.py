@@ -68,6 +68,7 @@ class Runs:
             "checks": evaluation.trust_checks,
             "directions": evaluation.directions,
             "branch": Study.branch,
+            "spread": Study.spread,
             "natural": natural.natural_changes,
             "convergence": convergence,
         }
@@ -133,4 +134,5 @@ class Runs:
             "robust_by_run": planned.over_budgets(self.worst, budgets),
             "up_to": planned.largest_gains(self.worst, plan.pairs),
             "dose": planned.dose(self.frames["branch"], self.worst, budgets),
+            "spread": planned.spread_by_run(self.frames["spread"]),
         }

@@ -117,10 +117,14 @@ class Study(Named):
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
-        """The test images that are attacked: all, or a stratified subset, the same for every variant and seed."""
+        """The test images that are attacked: all, or some of each class, the same for every variant and seed."""
         test = self.index[self.index["split"] == "test"]
-        wanted = self.profile.evaluation.images
-        return subset(test, wanted, self.profile.split.seed) if wanted else test
+        evaluation, seed = self.profile.evaluation, self.profile.split.seed
+        if evaluation.balanced:
+            each = evaluation.images // len(self.info.classes)
+            kept = pd.concat([subset(rows, each, seed) for _, rows in test.groupby("label")])
+            return test[test.index.isin(kept.index)]
+        return subset(test, evaluation.images, seed) if evaluation.images else test
 
     def pixels(self, rows: pd.DataFrame) -> np.ndarray:
         """The images of these rows of the index, float32 in [0, 255], as models take them."""
@@ -350,6 +354,10 @@ class Study(Named):
         """How much the attention branch has a part in the logits, see `lib.study.explanations.branch_of`."""
         return self.gather(lambda variant: explanations.branch_of(self, variant))
 
+    def spread(self) -> pd.DataFrame:
+        """How far the attention maps spread, see `lib.study.explanations.spread_of`."""
+        return self.gather(lambda variant: explanations.spread_of(self, variant))
+
     def shifts(self) -> pd.DataFrame:
         """How far each map moves under attack: one row per image, variant and kind of map."""
         return self.gather(lambda variant: explanations.shifts_of(self, variant), self.whole_variants)
@@ -375,7 +383,7 @@ def _fit(study, variant, training, validation, work):
         return build_classifier(profile.model, variant, *sizes, study.seed, precision)
 
     whole = rest = build(settings.precision)
-    if not tuned and not stem and not settings.adversarial:
+    if not tuned and not stem and not settings.adversarial and len(profile.seeds_of(variant)) > 1:
         # Another seed's has the same steps, which take longer to compile than a small network to train.
         key = variant, settings.model_dump_json()
         rest = study._compiled[key] = study._compiled.get(key) or build(settings.precision)
