@@ -35,10 +35,9 @@ from lib.study.names import Named
 
 
 class Study(Named):
-    """One data set and one seed of a profile.
+    """One data set and one seed of a profile, which is a name (`quick`) or a path.
 
-    `profile` is a name (`quick`) or a path, `dataset` one of the profile's, `seed` one of its seeds, `data`
-    the folder of the original data (not used for phantoms). Raises StudyError for an unknown profile or data set.
+    `data`: the folder of the original data (not used for phantoms). Raises StudyError for an unknown profile or set.
     """
 
     def __init__(self, profile="quick", dataset="ham10000", seed=0, data="data/raw"):
@@ -237,18 +236,15 @@ class Study(Named):
         return self if seed == self.seed else self._with(seed=seed, variants=variants, whole_variants=whole)
 
     def followed_by(self, seed: int) -> "Study":
-        """The same, where this study is done with: its classifiers, with all that was compiled for them, pass over to
-        the next seed's networks. (This study, if asked again, makes its own anew.)"""
+        """The same, where this study is done with: its classifiers, and all that was compiled for them, pass over."""
         other = self.with_seed(seed)
         other._spare = {key: kept for key, kept in self._loaded.items() if isinstance(kept, Classifier)}
         self._loaded.clear()
         return other
 
     def under(self, **training) -> "Study":
-        """This study with other training settings, such as `learning_rate=0.01`; its networks are kept apart.
-
-        Raises StudyError for an unknown setting or an impossible value. The same settings are the same study.
-        """
+        """This study with other training settings, such as `learning_rate=0.01`, its networks kept apart: itself where
+        they are the same. StudyError for an unknown setting or an impossible value."""
         profile = with_training(self.profile, training)
         runs = self.runs / f"under-{artifacts.key_of(training)}"
         return self if profile == self.profile else self._with(profile=profile, runs=runs)
@@ -273,7 +269,6 @@ class Study(Named):
 
     def predictions_of(self, variant: str) -> pd.DataFrame:
         """The predictions of one variant, without the columns that name it."""
-
         test = self.index[self.index["split"] == "test"]
 
         def make():
@@ -291,8 +286,8 @@ class Study(Named):
     def kept(self, name: str, variant: str, inputs, make):
         """What `make()` gives for a variant, from `<name>` beside its model if that is still valid.
 
-        A data frame for a name that ends in .csv, a dictionary of arrays for .npz. Valid is what was made of this
-        model, of the same `inputs` (JSON-able values) and by the same code: all that stands behind `make`.
+        A data frame for .csv, arrays by name for .npz. Valid is what was made of this model, of the same `inputs`
+        (JSON-able values) and by the same code: all that stands behind `make`.
         """
         key = artifacts.key_of(self.model_key(variant), inputs, code_key(make))
         table = name.endswith(".csv")
@@ -316,10 +311,8 @@ class Study(Named):
         return make_attack(specification.attack, norm=specification.norm, **specification.parameters)
 
     def robust_accuracy(self, classifier, rows: pd.DataFrame, entry, **options) -> pd.DataFrame:
-        """Outcomes of a classifier on these rows of the index, under an entry of the profile's attacks.
-
-        `options` go to `lib.evaluation.robust_accuracy`, whose table this is.
-        """
+        """Outcomes of a classifier on these rows of the index, under an entry of the profile's attacks; `options` go to
+        `lib.evaluation.robust_accuracy`, whose table this is."""
         evaluation = self.profile.evaluation
         given = {"attack": self.attack(entry), "epsilons": entry.epsilons or evaluation.epsilons} | options
         return robust_accuracy(
