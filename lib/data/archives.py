@@ -11,9 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from tqdm import tqdm
+from tqdm.utils import CallbackIOWrapper
 
 from lib import StudyError
 
@@ -51,16 +51,25 @@ def unpack(archive: Path, target: Path) -> None:
     """
     working = target.with_name(f".unpacking-{target.name}")
     shutil.rmtree(working, ignore_errors=True)  # of a call that was killed
-    options = {"unit": "B", "unit_scale": True, "desc": f"unpacking {target.name}", "disable": None}
+    bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {target.name}", disable=None)
     try:
         working.mkdir()
-        with open(archive, "rb") as raw, tqdm(total=archive.stat().st_size, **options) as bar:
-            for parts, stream in (_read_tar if archive.name.endswith(".tar.gz") else _read_zip)(raw, archive):
-                path = working.joinpath(*parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open(path, "wb") as file:
-                    shutil.copyfileobj(stream, file, CHUNK)
-                bar.update(raw.tell() - bar.n)
+        with bar, open(archive, "rb") as file:
+            raw = CallbackIOWrapper(bar.update, file)
+            if archive.name.endswith(".tar.gz"):
+                with gzip.open(raw) as stream, tarfile.open(fileobj=stream, mode="r|") as opened:
+                    opened.extractall(working, _checked_tar(opened, archive), filter="data")
+                    while stream.read(CHUNK):  # tarfile stops at its end mark, the checksum stands behind it
+                        pass
+            else:
+                with zipfile.ZipFile(raw) as opened:
+                    for member in opened.infolist():
+                        kind = stat.S_IFMT(member.external_attr >> 16)  # 0: made where files have no mode
+                        _check(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR), archive)
+                    whole = sum(member.file_size for member in opened.infolist())
+                    need_space(whole, archive.parent, f"Unpacking {archive}")
+                    opened.extractall(working)
+        shutil.rmtree(working / "__MACOSX", ignore_errors=True)
         _give_name(working, target)
     except UNREADABLE as error:
         raise Unreadable(f"{archive} is damaged and cannot be unpacked ({error})") from error
@@ -68,41 +77,20 @@ def unpack(archive: Path, target: Path) -> None:
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _read_zip(raw: BinaryIO, archive: Path) -> Iterator[tuple[list[str], BinaryIO]]:
-    with zipfile.ZipFile(raw) as opened:
-        members = []
-        for member in opened.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0: made where files have no mode
-            parts = _parts(member.filename, archive, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
-            if not member.is_dir() and parts[0] != "__MACOSX":
-                members.append((parts, member))
-        need_space(sum(member.file_size for _, member in members), archive.parent, f"Unpacking {archive}")
-        for parts, member in members:
-            with opened.open(member) as stream:
-                yield parts, stream
+def _checked_tar(opened: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
+    for member in opened:
+        _check(member.name, member.isreg() or member.isdir(), archive)
+        need_space(member.size, archive.parent, f"Unpacking {member.name} of {archive}")
+        yield member
 
 
-def _read_tar(raw: BinaryIO, archive: Path) -> Iterator[tuple[list[str], BinaryIO]]:
-    with gzip.open(raw) as stream, tarfile.open(fileobj=stream, mode="r|") as opened:
-        for member in opened:
-            parts = _parts(member.name, archive, plain=member.isreg() or member.isdir())
-            if member.isreg() and parts[0] != "__MACOSX":
-                need_space(member.size, archive.parent, f"Unpacking {member.name} of {archive}")
-                yield parts, opened.extractfile(member)
-        while stream.read(CHUNK):  # tarfile stops at its end mark, the checksum stands behind it
-            pass
-
-
-def _parts(name: str, archive: Path, plain: bool) -> list[str]:
-    """The folders and the file that a member's name stands for; StudyError if it may lead elsewhere."""
-    parts = name.replace("\\", "/").split("/")
-    absolute = parts[0] == "" or re.match(r"[A-Za-z]:", name)
-    if absolute or ".." in parts or "\0" in name or not plain:
+def _check(name: str, plain: bool, archive: Path) -> None:
+    """StudyError for a member whose name may lead elsewhere, on any system, or that is not a `plain` file or folder."""
+    if not plain or "\0" in name or re.match(r"[\\/]|[A-Za-z]:", name) or ".." in re.split(r"[\\/]", name):
         raise StudyError(
             f"{archive} was not unpacked, as its member {name!r} is a link, a device or leads out of the folder: do "
             "not use it, and tell the publisher."
         )
-    return [part for part in parts if part not in ("", ".")] or ["."]
 
 
 def _give_name(working: Path, target: Path) -> None:

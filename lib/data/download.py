@@ -7,7 +7,6 @@ interruption and hash everything at every call, which 40 GB do not bear, so that
 
 import json
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +86,15 @@ def verify_brought(path: Path, md5: str | None) -> None:
 
 
 def download(url: str, path: Path, md5: str | None, patience: Patience) -> None:
-    """Fetch a file, going on with `<name>.part` if that is a part of the same version of it.
+    """Fetch a file, going on with `<name>.part` where what comes is checked: by MD5, or as an archive by its own sums.
 
     A connection that breaks off and a server that is busy are tried again. Raises StudyError, and keeps the part,
     if that does not help, the server refuses or the disk is too small; and without the part if the checksum is wrong.
     OSError if the disk fills up, which also keeps the part.
     """
     part = path.with_name(f"{path.name}.part")
+    if not (md5 or path.name.endswith((".zip", ".tar.gz", ".npz"))):
+        part.unlink(missing_ok=True)
     failures, longest = 0, _size(part)
     while True:
         try:
@@ -130,89 +131,38 @@ def _size(path: Path) -> int:
 
 def _get(url: str, part: Path, timeout: float) -> None:
     """Make `part` whole with one request, going on behind what it has; _Interrupted if it is not whole after that."""
-    known = read_state(part.parent).get(part.name, {})
-    have, total, version = _size(part), known.get("total"), known.get("version")
-    if known.get("url") != url or not (total or version) or (total and have > total):
-        have = 0
-    if have and have == total:
+    host, have = urlsplit(url).hostname or url, _size(part)
+    if have and have == read_state(part.parent).get(part.name, {}).get("total"):
         return
-    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
+    headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if have and response.status_code in (206, 416):
-                if not _goes_on(response, have, total, version):
-                    part.unlink()
-                    raise _Interrupted("the file on the server has changed")
-                if response.status_code == 416:
-                    return
-            else:
-                _check_status(response, url, part)
-                part.unlink(missing_ok=True)  # before it is remembered as a part of something else
-                have, total = 0, _begin(response, url, part)
+            status, asked = response.status_code, response.headers.get("Retry-After", "")
+            answer = f"{host} answered {status} {response.reason}".rstrip()
+            if status == 416:  # the part is longer than the file
+                part.unlink(missing_ok=True)
+            if status in (408, 416, 429) or status >= 500:
+                raise _Interrupted(answer, pause=min(int(asked), 60) if asked.isdigit() else 0)
+            if status not in (200, 206):
+                where = f"get it in a browser from {url} and put it in {part.parent}"
+                raise StudyError(f"{part.stem} could not be fetched: {answer}; {where}.")
+            have = have if status == 206 else 0
+            length = response.headers.get("Content-Length", "")
+            known = length.isdigit() and "Content-Encoding" not in response.headers
+            total = have + int(length) if known else None
+            remember(part, {"total": total})
             need_space((total or 0) - have, part.parent, f"Fetching {part.stem}")
-            _save(response.raw, part, have, total)
+            bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None)
+            with open(part, "ab" if have else "wb") as file, bar:
+                # Not `iter_content`, which waits for whole chunks and loses the last one when the connection drops.
+                while data := response.raw.read1(CHUNK, decode_content=True):
+                    file.write(data)
+                    bar.update(len(data))
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise _Interrupted(f"{_host(url)} did not answer for {timeout:g} seconds") from error
-    except requests.exceptions.SSLError as error:
-        raise _Interrupted(f"there is no secure connection to {_host(url)}") from error
-    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        raise _Interrupted(f"there is no connection to {_host(url)}, or it broke off") from error
-    except urllib3.exceptions.HTTPError as error:
-        raise _Interrupted(f"the connection to {_host(url)} broke off") from error
+        raise _Interrupted(f"{host} did not answer for {timeout:g} seconds") from error
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError) as error:
+        raise _Interrupted(f"there is no connection to {host}, or it broke off") from error
     except requests.RequestException as error:
         raise StudyError(f"{part.stem} could not be fetched from {url} ({error}).") from error
     if total is not None and _size(part) != total:
-        raise _Interrupted(f"{_host(url)} sent {_size(part)} bytes of {total}")
-
-
-def _begin(response: requests.Response, url: str, part: Path) -> int | None:
-    """Remember what is coming, to be able to go on with it; returns how long it is, if that is said."""
-    if "Content-Encoding" in response.headers:  # its length is not the file's, and ranges would be of something else
-        remember(part, None)
-        return None
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
-    remember(part, {"url": url, "total": total, "version": _version(response)})
-    return total
-
-
-def _version(response: requests.Response) -> str | None:
-    """What names this version of the file; weak ETags do not vouch for its bytes."""
-    etag = response.headers.get("ETag", "W/")
-    return response.headers.get("Last-Modified") if etag.startswith("W/") else etag
-
-
-def _goes_on(response: requests.Response, have: int, total: int | None, version: str | None) -> bool:
-    """Whether a partial answer continues the file of which `have` bytes are there (416: of which all are there)."""
-    said = response.headers.get("Content-Range", "")
-    if response.status_code == 416:
-        return said == f"bytes */{have}" and total is None
-    found = re.fullmatch(rf"bytes {have}-\d+/(\d+|\*)", said)
-    same_length = bool(found) and (found[1] == "*" or total in (None, int(found[1])))
-    return same_length and _version(response) in (None, version)
-
-
-def _check_status(response: requests.Response, url: str, part: Path) -> None:
-    status, asked = response.status_code, response.headers.get("Retry-After", "")
-    answer = f"{_host(url)} answered {status} {response.reason}".rstrip()
-    if status in (408, 416, 429) or status >= 500:
-        raise _Interrupted(answer, pause=min(int(asked), 60) if asked.isdigit() else 0)
-    if status != 200:
-        raise StudyError(
-            f"{part.stem} could not be fetched: {answer}; get it in a browser from {url} and put it in {part.parent}."
-        )
-
-
-def _save(stream: urllib3.BaseHTTPResponse, part: Path, have: int, total: int | None) -> None:
-    options = {"unit": "B", "unit_scale": True, "desc": part.stem, "disable": None}
-    with open(part, "ab") as file, tqdm(total=total, initial=have, **options) as bar:
-        # Not `iter_content`, which waits for whole chunks and loses the last one when the connection drops.
-        while data := stream.read1(CHUNK, decode_content=True):
-            file.write(data)
-            bar.update(len(data))
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or url
+        raise _Interrupted(f"{host} sent {_size(part)} bytes of {total}")
