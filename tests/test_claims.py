@@ -193,7 +193,6 @@ def test_a_route_that_one_run_took_is_compared_in_that_run():
 
 def test_compare_is_paired_and_splits_regimes_at_ten_percent():
     both = outcomes((0.9, 0.4, 0.05), (0.9, 0.6, 0.30))
-    assert comparison.compare(both, *HEADLINE)[["p_value", "p_holm"]].isna().all(axis=None)  # runs differ as well
     table = comparison.compare(both[both["seed"] == 0], *HEADLINE).set_index("epsilon")
     assert list(table.index) == [1, 4]
     assert list(table["regime"]) == ["typical", "extreme"]
@@ -272,6 +271,5 @@ def test_the_worst_case_over_attacks_decides():
 def test_what_an_open_verdict_excludes_is_said():
     table = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05), n=2000))
     assert table.loc["C1", "verdict"].startswith("inconclusive, +16 % excluded")
-    assert table.loc["C2", "verdict"].startswith("inconclusive, +2700 % excluded")
     few = ledger(outcomes((0.9, 0.6, 0.05), (0.9, 0.6, 0.05), n=20))
     assert "excluded" not in few.loc["C1", "verdict"]

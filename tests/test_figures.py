@@ -100,8 +100,8 @@ def strips():
 
 
 def maps():
-    panels = [("clean image", IMAGE, None, "")]
-    panels += [("attention\nGrad-CAM,\nclean", IMAGE, np.eye(4), "no pneumothorax\n99%")] * 6
+    panels = [("clean image", IMAGE, None, "", False)]
+    panels += [("attention\nGrad-CAM,\nclean", IMAGE, np.eye(4), "no pneumothorax\n99%", False)] * 6
     return [{"title": "pneumothorax", "panels": panels}] * 2
 
 
@@ -280,3 +280,9 @@ def test_an_attack_cut_short_is_named_with_the_published_numbers():
     assert curves.attack_in_full(Attack(attack="fgsm"), 2) == "FGSM"
     targeted = Attack(attack="apgd_t", parameters={"target_classes": 3})
     assert curves.attack_in_full(targeted, 7) == "APGD (targeted) (3 target classes)"
+
+
+def test_a_flat_attention_map_looks_flat_and_a_peak_bright():
+    flat, peaked = np.ones((4, 4)), np.where(np.eye(4), 9.0, 0.1)
+    assert figures.overlay(IMAGE, flat, True).max() < figures.overlay(IMAGE, flat).max() / 1.5
+    assert figures.overlay(IMAGE, peaked, True).max() > 1.5 * figures.overlay(IMAGE, flat, True).max()

@@ -9,6 +9,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
+from lib.evaluation import claims
 from lib.evaluation import planned as planning
 from lib.profile.settings import Planned
 
@@ -124,6 +125,25 @@ def test_runs_added_to_the_control_make_a_row_of_their_own_and_leave_the_planned
     every = planning.effects(worst, clean(worst), PLANNED, BUDGETS).iloc[-1]
     assert extended.iloc[-1]["kind"] == "extended control"
     pd.testing.assert_series_equal(extended.iloc[-1].drop("kind"), every.drop("kind"), check_names=False)
+    told = PLANNED.model_copy(update={"control_runs": 3, "control_intact": [0, 4]})
+    intact = planning.effects(worst, clean(worst), told, BUDGETS).iloc[-2]
+    runs = planning.by_run(worst, [PLANNED.control], BUDGETS).set_index("seed")["difference"]
+    assert (intact["kind"], intact["runs"]) == ("intact control", 2)
+    assert intact["difference"] == pytest.approx(runs[[0, 4]].mean())
+
+
+def test_claims_and_planned_comparisons_of_one_pair_are_the_same_numbers():
+    worst, (one, other) = planning.worst_case(outcomes(seeds=4)), PLANNED.primary
+    effect = planning.effects(worst, clean(worst), PLANNED, BUDGETS).iloc[0]
+    frames = {name: claims.of_pair(frame, one, other) for name, frame in (("worst", worst), ("clean", clean(worst)))}
+    relative = claims._relative(frames["worst"], pd.Series(BUDGETS))
+    kept = claims._clean(frames["clean"])
+    assert [relative[name] for name in ("ours", "ci_low", "ci_high")] == pytest.approx(
+        [effect[name] for name in ("percent", "percent_low", "percent_high")]
+    )
+    assert [kept[name] for name in ("ours", "ci_low", "ci_high")] == pytest.approx(
+        [effect[name] for name in ("clean", "clean_low", "clean_high")]
+    )
 
 
 def test_runs_are_paired_by_their_seed_whoever_has_more():
@@ -176,7 +196,7 @@ def test_the_adjusted_p_value_decides_on_secondary_comparisons_alone(monkeypatch
 def test_largest_gains_by_hand(rng):
     worst = planning.worst_case(outcomes(images=12, seeds=2, variants=["baseline", "attention"], rng=rng))
     table = planning.largest_gains(worst, [["attention", "baseline"]])
-    assert len(table) == 2 + 2
+    assert len(table) == 4 + 2  # two seeds over two; one baseline over the other
 
     def share(variant, seed, epsilon):
         run = (worst["variant"] == variant) & (worst["seed"] == seed) & (worst["epsilon"] == epsilon)

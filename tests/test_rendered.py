@@ -56,7 +56,7 @@ def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(m
     assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in parts["findings"]
     said = parts["answer"]
     assert "The positive control, `adversarial` minus `baseline`: " in said
-    assert "(95 % CI +4.0 to +8.0), 3 runs, so effects of that size are seen." in said
+    assert "(95 % CI +4.0 to +8.0), over 3 runs: the experiment sees an effect of that size." in said
     tables["effects"] = pd.concat([row, control.assign(runs=1, ci_low=float("nan"), ci_high=float("nan"))])
     said = readme.parts("quick")["answer"]
     assert "(95 % CI over images alone" in said, "one run of the control decides nothing"

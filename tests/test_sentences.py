@@ -76,33 +76,28 @@ def effects(runs, **more):
 
 def test_the_answer_of_several_runs_has_their_interval_and_what_the_control_shows():
     said = sentences.planned(effects(8), {"d": "D"}, "original data")
-    assert said.startswith("**Attention raises robust accuracy.** D (original data): ")
+    assert said.startswith("**Attention raised robust accuracy.** D (original data): ")
     assert "over 8 training runs of each on 300 images: +2.0 percentage points (95 % CI +1.5 to +2.5)." in said
     assert "the paper's +16 % is excluded" in said
     assert (
-        "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), 8 runs, so effects of that size are"
-        " seen." in said
+        "adversarial minus baseline: +2.0 percentage points (95 % CI +1.5 to +2.5), over 8 runs: the experiment sees an"
+        " effect of that size." in said
     )
     unseen = sentences.planned(effects(8, ci_low=-1.0), {"d": "D"}, "original data")
-    assert "are **not** seen" in unseen
+    assert "is too noisy to prove that the experiment is sensitive" in unseen
     assert unseen.startswith("**Not decided: the positive control's interval holds 0.**"), "as the protocol has it"
 
 
-RAISES = "Attention raises robust accuracy."
+RAISED = "Attention raised robust accuracy."
+BLIND = "Not decided: the positive control's interval holds 0."
 
 
 @pytest.mark.parametrize(
     ("first", "then", "words"),
     [
-        (
-            -1.0,
-            1.0,
-            "Attention raises robust accuracy, if the runs added to the positive control count; by the plan alone, not"
-            " decided.",
-        ),
-        (-1.0, -0.5, "Not decided: the positive control's interval holds 0."),
-        (1.0, -0.5, "Not decided: the positive control's interval holds 0."),
-        (1.0, 0.5, RAISES),
+        (-1.0, 1.0, RAISED),
+        (-1.0, -0.5, BLIND),
+        (1.0, 0.5, RAISED),
     ],
 )
 def test_what_the_planned_runs_of_the_control_say_stands_beside_what_all_say(first, then, words):
@@ -111,8 +106,9 @@ def test_what_the_planned_runs_of_the_control_say_stands_beside_what_all_say(fir
     added = planned.iloc[[1]].assign(kind="extended control", ci_low=then, runs=8)
     said = sentences.planned(pd.concat([planned, added]), {"d": "D"}, "original data")
     assert said.startswith(f"**{words}** D")
-    assert f"(95 % CI {first:+.1f} to +2.5), 3 runs" in said
-    assert f"with the runs added to those planned: +2.0 percentage points (95 % CI {then:+.1f} to +2.5)" in said
+    assert ("over 3 runs, +2.0 percentage points (95 % CI -1.0 to +2.5), is too noisy" in said) == (first < 0)
+    does = "does" if then > 0 else "does not"
+    assert f"With 8 runs it {does}: +2.0 percentage points (95 % CI {then:+.1f} to +2.5)." in said
 
 
 def test_secondary_comparisons_are_told_with_their_adjusted_p_value():
@@ -128,11 +124,11 @@ def test_the_answer_of_one_run_decides_nothing_and_says_what_its_interval_is_of(
     assert said.startswith("**Not decided.**")
     assert said.count("(95 % CI over images alone -4.0 to +8.0)") == 2
     assert "One training run of each decides nothing" in said
-    assert "seen" not in said
+    assert "sensitive" not in said
     assert "excluded" not in said
 
 
-@pytest.mark.parametrize(("off", "words"), [(2, "Attention raises robust accuracy."), (8, "Not testable.")])
+@pytest.mark.parametrize(("off", "words"), [(2, "Attention raised robust accuracy."), (8, "Not testable.")])
 def test_an_answer_says_where_attention_is_inactive_and_claims_nothing_where_it_always_is(off, words):
     said = sentences.planned(effects(8), {"d": "D"}, "original data", {"d": Inactive(off, 8)})
     assert said.startswith(f"**{words}** D")

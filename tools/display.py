@@ -4,6 +4,7 @@ Snakemake's own log goes to data/runs/<profile>/snakemake.log. What is done is r
 so the same display serves one machine and a cluster.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -90,7 +91,9 @@ def show(profile: Profile, datasets: list[str], command: list[str], console: Con
             ready, total = sets.loc[sets["done"], "seconds"].sum(), sets["seconds"].sum()
             words = f"{ready / total:.0%} done"
             if ready > before:
-                left = (time.time() - begin) * (total - ready) / (ready - before)
+                prior = total / 5  # at first, what is expected says more than the first jobs, beside which others run
+                pace = (time.time() - begin + prior / os.cpu_count()) / (ready - before + prior)
+                left = pace * (total - ready)
                 words += f", about {max(1, round(left / 60))} min left"
             for name, group in sets.groupby("dataset"):
                 spent, said = group.loc[group["done"], "seconds"].sum(), f"{group['done'].sum()} of {len(group)} jobs"

@@ -7,6 +7,7 @@ import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
+from lib.data import DATASETS
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
 from lib.evaluation.planned import by_dose
 from lib.profile import Profile, load_profile
@@ -33,7 +34,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     effects, claims = tables["effects"], first_pair(tables["claims"])
     primary, controls, secondary = sentences.by_kind(effects)
     doses = [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")]
-    accuracy = tables["clean_accuracy"].query("variant in (@primary.one, @primary.other)")
+    accuracy = tables["clean_accuracy"]
     title = sentences.titles_of(settings)[DATASET]
     beside = [(name, words, _effects(name)) for name, words in BESIDE.items() if profile == PROFILE]
     values = {
@@ -43,13 +44,18 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "controls": controls,
         "secondary": secondary,
         "say": sentences.say,
-        "up_to": _reaching(tables["up_to"], settings.judged[0]),
+        "tables": tables,
+        "adam": written(PUBLISHED / "ham10000-adam" / "tables") if profile == PROFILE else {},
+        "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
+        "used": int(tables["datasets"]["n"].sum()),
+        "all": DATASETS[DATASET].images,
+        "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
         "paper": PAPER_GAIN,
         "doses": doses,
         "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
         "strong": list(_effects("ham10000-strong").itertuples()) if profile == PROFILE else [],
-        "accuracy": (100 * accuracy["accuracy"].min(), 100 * accuracy["accuracy"].max()),
+        "accuracy": list(100 * accuracy["accuracy"]),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
         "size": settings.preprocessing.image_size,
@@ -65,14 +71,6 @@ def _effects(name: str) -> pd.DataFrame:
     """The comparisons of a published run; empty where there is none."""
     path = PUBLISHED / name / "tables" / "effects.csv"
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
-
-
-def _reaching(up_to: pd.DataFrame, pair: list[str]) -> dict[str, tuple[int, int]]:
-    """In how many pairs of training runs, of how many, the best typical budget gives the paper's gain: of the two
-    variants, and of two baselines."""
-    both = {"pair": tuple(pair), "chance": ("baseline", "baseline")}
-    rows = {name: up_to[(up_to["one"] == one) & (up_to["other"] == other)] for name, (one, other) in both.items()}
-    return {name: (int((part["typical"] >= PAPER_GAIN).sum()), len(part)) for name, part in rows.items()}
 
 
 def _row(row: dict) -> dict:

@@ -18,8 +18,8 @@ def compare(
     """Attention against baseline at every budget of one attack; `attentive`: the variant with attention.
 
     Returns one row per data set and epsilon: dataset, epsilon, n, seeds, baseline, attention (robust accuracies),
-    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test; NaN with several
-    training runs), p_holm (the same, adjusted by Holm for all rows of the table), percent, percent_low, percent_high
+    difference, ci_low, ci_high (shares, paired 95 % interval), p_value (McNemar's exact test; of several training runs
+    Student's), p_holm (the same, adjusted by Holm for all rows of the table), percent, percent_low, percent_high
     (relative change) and regime (typical or extreme).
     """
     here = under(outcomes, attack, norm, through)
@@ -31,7 +31,7 @@ def compare(
         change, relative = paired_difference(baseline, attention), relative_change(baseline, attention)
         regime = "typical" if baseline.mean() >= TYPICAL else "extreme"
         rows.append((dataset, epsilon, change.images, change.seeds, baseline.mean(), attention.mean(), *change[:4],
-                     np.nan, *relative[:3], regime))  # fmt: skip
+                     np.nan, *relative, regime))  # fmt: skip
     columns = "dataset epsilon n seeds baseline attention difference ci_low ci_high p_value p_holm percent percent_low"
     table = pd.DataFrame(rows, columns=[*columns.split(), "percent_high", "regime"])
     table["p_holm"] = holm(table["p_value"])

@@ -8,16 +8,16 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from lib.evaluation.comparison import TYPICAL, matrix
-from lib.evaluation.statistics import holm, paired_difference
+from lib.evaluation.statistics import holm, images_and_runs, over_runs
 from lib.profile.settings import Planned
 
 RUN = ["dataset", "variant", "seed"]
 POWER = 0.8
 WORST = "worst case"
+CONTROLS = "control", "intact control", "extended control"
 HIGHER, LOWER, SAME, OPEN = "higher", "lower", "no effect that would matter", "not decided"
 
 
@@ -103,17 +103,6 @@ def clean_by_run(predictions: pd.DataFrame, pairs) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(columns=columns), *tables], ignore_index=True)[columns]
 
 
-def over_runs(values) -> tuple[float, float, float, float]:
-    """Mean of the values of training runs, its 95 % interval and p-value by Student's t; NaN for what one run lacks."""
-    values = np.asarray(values, float)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return values.mean() if len(values) == 1 else np.nan, np.nan, np.nan, np.nan
-    if np.ptp(values) == 0:
-        return values[0], values[0], values[0], float(values[0] == 0)
-    test = stats.ttest_1samp(values, 0)
-    return float(values.mean()), *map(float, test.confidence_interval()), float(test.pvalue)
-
-
 def smallest_seen(values) -> float:
     """The difference that so many runs of this spread would have shown, at 5 %, in four of five experiments."""
     spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
@@ -126,28 +115,32 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
     """The planned comparisons, a row for each data set and pair; differences in percentage points.
 
     Columns: dataset, kind (primary, secondary, control; extended control: with the runs that were added to those
-    planned), one, other, n (images), runs, difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
+    planned; intact control: of these, the ones that were not trained again in between), one, other, n (images), runs,
+    difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
     p_holm (of the secondary ones, adjusted together), smallest_seen, both_low, both_high (sensitivity: a bootstrap over
     images and runs), percent, percent_low, percent_high (relative change, by the runs' log ratios), the same difference
     with its interval class-balanced (balanced) and among images that both classify correctly (both_right), that of
-    clean accuracy on the whole test split, plain and class-balanced (clean, clean_balanced), conclusion.
+    clean accuracy on the whole test split, plain and class-balanced (clean, clean_balanced), margin, conclusion.
     """
-    comparisons = [("primary", planned.primary, None), *(("secondary", pair, None) for pair in planned.secondary)]
-    if planned.control:
-        comparisons.append(("control", planned.control, planned.control_runs))
-        if planned.control_runs:
-            comparisons.append(("extended control", planned.control, None))
+    comparisons = [("primary", planned.primary), *(("secondary", pair) for pair in planned.secondary)]
+    comparisons += [(kind, planned.control) for kind in CONTROLS if planned.control]
     rows = []
-    for (dataset, here), (kind, pair, first) in product(worst.groupby("dataset", sort=False), comparisons):
-        found = by_run(here, [pair], budgets).iloc[:first]
-        if found.empty or (kind == "extended control" and len(found) <= planned.control_runs):
+    for (dataset, here), (kind, pair) in product(worst.groupby("dataset", sort=False), comparisons):
+        found = by_run(here, [pair], budgets)
+        added = kind != "control" and kind in CONTROLS
+        if found.empty or (added and len(found) <= (planned.control_runs or len(found))):
             continue
+        if kind == "control":
+            found = found.iloc[: planned.control_runs]
+        if kind == "intact control":
+            found = found[found["seed"].isin(planned.control_intact)]
+            if found.empty:
+                continue
         row = dict(zip(("difference", "ci_low", "ci_high", "p_value"), over_runs(found["difference"]), strict=True))
         row |= {"smallest_seen": smallest_seen(found["difference"])}
         part = here[here["epsilon"].isin(budgets) & here["seed"].isin(found["seed"])]
         shares = [matrix(part.astype({"correct": float}), "variant", variant) for variant in reversed(pair)]
-        both = paired_difference(*shares)
-        row |= {"both_low": 100 * both.low, "both_high": 100 * both.high}
+        row |= dict(zip(("both_low", "both_high"), 100 * np.array(images_and_runs(*shares)), strict=True))
         with np.errstate(divide="ignore"):  # a run that keeps nothing has no ratio
             ratios = 100 * np.expm1(over_runs(np.log1p(found["percent"] / 100))[:3])
         row |= dict(zip(("percent", "percent_low", "percent_high"), ratios, strict=True))
@@ -155,10 +148,11 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
         for name in ("balanced", "both_right", "clean", "clean_balanced"):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
         about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
-        rows.append(about | {"n": both.images, "runs": len(found)} | row)
+        rows.append(about | {"n": shares[0].shape[1], "runs": len(found)} | row)
     table = pd.DataFrame(rows)
     adjusted = table["p_value"].where(table["kind"] == "secondary").groupby(table["dataset"]).transform(holm)
     table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
+    table["margin"] = planned.margin
     table["conclusion"] = [conclusion(r.ci_low, r.ci_high, planned.margin, r.p_holm) for r in table.itertuples()]
     return table
 
@@ -204,23 +198,23 @@ def conclusion(low: float, high: float, margin: float, p_holm: float = np.nan) -
 def largest_gains(worst: pd.DataFrame, pairs) -> pd.DataFrame:
     """The largest relative gain over typical and over extreme budgets, of pairs of training runs: what "up to" is.
 
-    Such a maximum flatters whatever is compared; how far, two runs of one network say. One row per data set and pair:
-    one, other, seed, over (the seed that is divided by; another one only where both are baselines), typical and extreme
-    (percent; NaN without such a budget, infinite where the run divided by has nothing left). Typical are the budgets at
-    which the run divided by keeps at least 10 %.
+    Such a maximum flatters whatever is compared; how far, two runs of one network say. One row per data set and pair of
+    runs, of one seed or of two: one, other, seed, over (the seed that is divided by), typical and extreme (percent; NaN
+    without such a budget, infinite where the run divided by has nothing left). Typical are the budgets at which the run
+    divided by keeps at least 10 %.
     """
     rows = []
     for dataset, here in worst[worst["epsilon"] > 0].groupby("dataset", sort=False):
         shares = here.pivot_table(index=["variant", "seed"], columns="epsilon", values="correct")
         runs = {variant: list(shares.loc[variant].index) for variant in shares.index.unique("variant")}
-        matched = [(one, seed, other, seed) for one, other in pairs for seed in runs[one] if seed in runs[other]]
-        chance = [("baseline", a, "baseline", b) for a in runs["baseline"] for b in runs["baseline"] if a != b]
-        for one, seed, other, over in matched + chance:
-            base = shares.loc[(other, over)]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                gain = 100 * (shares.loc[(one, seed)] / base - 1)
-            typical = base >= TYPICAL
-            rows.append((dataset, one, other, seed, over, gain[typical].max(), gain[~typical].max()))
+        for one, other in [*pairs, ("baseline", "baseline")]:
+            for seed, over in product(runs.get(one, []), runs.get(other, [])):
+                base = shares.loc[(other, over)]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    gain = 100 * (shares.loc[(one, seed)] / base - 1)
+                typical = base >= TYPICAL
+                if (one, seed) != (other, over):
+                    rows.append((dataset, one, other, seed, over, gain[typical].max(), gain[~typical].max()))
     return pd.DataFrame(rows, columns=["dataset", "one", "other", "seed", "over", "typical", "extreme"])
 
 

@@ -1,15 +1,15 @@
 """Intervals and tests: arrays of outcomes in, estimates with 95 % intervals out.
 
-Two variants are compared on the same images, so their outcomes are paired, and with several seeds the
-same images come back once per seed. Everything about a pair of variants therefore resamples images and
-seeds (`_resample`), never single outcomes. All resampling is percentile bootstrap unless a docstring
-says otherwise, and depends on `seed` alone.
+One rule for every table: **of several training runs an interval is Student's t over the runs**, and says how another
+run may come out; of one run it is over images, and says nothing about that. Two variants are compared on the same
+images and in runs of one seed, so their outcomes are paired. Where all runs come out alike, their spread says nothing,
+and images and runs are resampled together (`images_and_runs`). What is drawn depends on `seed` alone.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap, norm, t
+from scipy.stats import bootstrap, norm, sem, t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -36,22 +36,8 @@ class PairedDifference(NamedTuple):
     low: float
     high: float
     p_value: float
-    first_better: int
-    second_better: int
     images: int
     seeds: int
-    covers: str
-
-
-class RelativeChange(NamedTuple):
-    """Change of accuracy in percent of the first variant's, see `relative_change`."""
-
-    percent: float
-    low: float
-    high: float
-    undefined: int
-    resamples: int
-    covers: str
 
 
 class MeanInterval(NamedTuple):
@@ -81,20 +67,31 @@ def proportion(correct) -> Interval:
     return Interval(share, min(float(low), share), max(float(high), share))  # rounding leaves 0 and 1 outside
 
 
+def over_runs(values) -> tuple[float, float, float, float]:
+    """Mean of the values of training runs, its 95 % interval and p-value by Student's t; NaN for what one run lacks."""
+    values = np.asarray(values, float)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return values.mean() if len(values) == 1 else np.nan, np.nan, np.nan, np.nan
+    if np.ptp(values) == 0:
+        return values[0], values[0], values[0], float(values[0] == 0)
+    test = ttest_1samp(values, 0)
+    return float(values.mean()), *map(float, test.confidence_interval()), float(test.pvalue)
+
+
 def accuracy_over_seeds(correct) -> Interval:
     """Mean accuracy of several training runs on the same images.
 
     `correct`: bool, or float of 0 and 1, (images,) or (seeds, images). With one seed Wilson's interval, over images;
-    with several the bootstrap over images and seeds of `paired_difference`, which pulls in two images more, one
-    right and one wrong. Raises StudyError for empty input and other values.
+    with several Student's over the runs, within [0, 1]. Raises StudyError for empty input and other values.
     """
     correct = _outcomes(correct, "correct")
     if not np.isin(correct, (0, 1)).all():
         raise StudyError("correct must be 0 or 1 for every image: shares are no outcomes of one model.")
     if len(correct) == 1:
         return proportion(correct[0].astype(bool))
-    low, high = np.quantile(_resample(correct, correct, 0)[0], TAILS)
-    return Interval(float(correct.mean()), float(low), float(high))
+    runs = correct.mean(axis=1)
+    ends = over_runs(runs)[1:3] if _vary(runs) else np.quantile(_resample(correct, correct, 0)[0], TAILS)
+    return Interval(float(runs.mean()), *map(float, np.clip(ends, 0, 1)))
 
 
 def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
@@ -103,62 +100,56 @@ def paired_difference(baseline, attention, seed: int = 0) -> PairedDifference:
     `baseline`, `attention`: shape (images,) or (seeds, images), row i of both from the same seed; bool, or
     float in [0, 1] for the share of several attacks or budgets that an image survived.
 
-    The interval is a paired bootstrap over images, and over seeds as well if there are several (`covers`
-    says which; with one seed it says nothing about how another training run would come out). With few seeds
-    their spread is itself poorly known, for which the interval is widened (`_widening`). It contains the
-    Laplace adjustment of Bonett and Price (2012): two images more, on one of which only the baseline and on
-    the other only attention is right. Without it two variants that agree on every image would get an
-    interval of zero width.
-
-    `p_value`: McNemar's exact test; by the share survived where outcomes are shares, a sign test. NaN with
-    several seeds, where a test over images would ignore that training runs differ. `first_better`,
-    `second_better`: the images on which each variant is right in more runs, which are the counts of the test.
-    Raises StudyError for shapes that differ, empty input and values outside [0, 1].
+    The interval and `p_value` of several runs are Student's over the runs' differences. Of one run, the interval is
+    that of `images_and_runs`, and the test McNemar's exact one; by the share survived where outcomes are shares, a sign
+    test. Raises StudyError for shapes that differ, empty input and values outside [0, 1].
     """
     baseline, attention = _pair(baseline, attention)
-    first, second = _resample(baseline, attention, seed)
+    runs = attention.mean(axis=1) - baseline.mean(axis=1)
+    _, low, high, p_value = over_runs(runs)
+    if not _vary(runs):
+        p_value, (low, high) = np.nan, images_and_runs(baseline, attention, seed)
+    if len(runs) == 1:
+        lead = np.round(attention - baseline, 9)  # shares that are equal but for rounding
+        p_value = float(mcnemar([[0, (lead < 0).sum()], [(lead > 0).sum(), 0]], exact=True).pvalue)
+    return PairedDifference(float(runs.mean()), float(low), float(high), p_value, baseline.shape[1], len(runs))
+
+
+def images_and_runs(baseline, attention, seed: int = 0) -> tuple[float, float]:
+    """The ends of a 95 % interval of `paired_difference` by a paired bootstrap over images, and over runs if several.
+
+    With few runs their spread is itself poorly known, for which the interval is widened (`_widening`). It contains the
+    Laplace adjustment of Bonett and Price (2012): two images more, on one of which only the baseline and on the other
+    only attention is right. Without it two variants that agree on every image would get an interval of zero width.
+    """
+    first, second = _resample(*_pair(baseline, attention), seed)
     low, high = np.quantile(second - first, TAILS)
-    lead = np.round((attention - baseline).sum(axis=0), 9)  # shares that are equal but for rounding
-    first_better, second_better = int((lead < 0).sum()), int((lead > 0).sum())
-    one = len(baseline) == 1
-    return PairedDifference(
-        float(attention.mean() - baseline.mean()),
-        float(low),
-        float(high),
-        float(mcnemar([[0, first_better], [second_better, 0]], exact=True).pvalue) if one else np.nan,
-        first_better,
-        second_better,
-        baseline.shape[1],
-        baseline.shape[0],
-        _covers(baseline),
-    )
+    return float(low), float(high)
 
 
-def relative_change(baseline, attention, seed: int = 0) -> RelativeChange:
+def relative_change(baseline, attention, seed: int = 0) -> Interval:
     """Relative change of accuracy, 100 * (attention - baseline) / baseline, in percent.
 
-    Input, resampling and the two added images are those of `paired_difference`; `percent` is the plain
-    ratio. If the baseline's accuracy is 0, `percent` is inf, or NaN if attention's is 0 too. A resample
-    in which the baseline has no image right (`undefined` counts them, of `resamples`) stands for inf if
-    attention has one right. If it has none either, the change could be anything: it counts as -100 at
-    the lower end and as inf at the upper end. None is left out, so that a baseline near 0 gives an
-    interval that is as wide as it should be, often without an upper end (inf).
+    Input as in `paired_difference`. Of several runs: Student's t on the log ratios, and their mean. Of one, or where a
+    run has nothing left to divide by or by which to be divided, the plain ratio and a bootstrap of images (and runs),
+    with the two images more of `images_and_runs`. If the baseline's accuracy is 0, the estimate is inf, or NaN if
+    attention's is 0 too. A resample in which the baseline has no image right stands for inf if attention has one right;
+    if it has none either, the change could be anything: it counts as -100 at the lower end and as inf at the upper end.
+    None is left out, so that a baseline near 0 gives an interval that is as wide as it should be, often without an
+    upper end (inf).
     """
     baseline, attention = _pair(baseline, attention)
-    first, second = _resample(baseline, attention, seed)
-    change = _percent(first, second)
+    ratios = _percent(baseline.mean(axis=1), attention.mean(axis=1))
+    with np.errstate(divide="ignore"):
+        logarithms = np.log1p(ratios / 100)
+    if _vary(logarithms):
+        return Interval(*map(float, 100 * np.expm1(over_runs(logarithms)[:3])))
+    change = _percent(*_resample(baseline, attention, seed))
     unknown = np.isnan(change)
     # Order statistics: interpolating between a number and inf has no meaning.
     low = np.quantile(np.where(unknown, -100, change), TAILS[0], method="inverted_cdf")
     high = np.quantile(np.where(unknown, np.inf, change), TAILS[1], method="inverted_cdf")
-    return RelativeChange(
-        float(_percent(baseline.mean(), attention.mean())),
-        float(low),
-        float(high),
-        int((first == 0).sum()),
-        PAIRED_RESAMPLES,
-        _covers(baseline),
-    )
+    return Interval(float(_percent(baseline.mean(), attention.mean())), float(low), float(high))
 
 
 def mean_interval(values, seed: int = 0, bounds: tuple[float, float] = (-np.inf, np.inf)) -> MeanInterval:
@@ -180,29 +171,24 @@ def mean_interval(values, seed: int = 0, bounds: tuple[float, float] = (-np.inf,
         return MeanInterval(mean, mean, mean, int(known.size), undefined)
     low, high = bootstrap((known,), np.mean, batch=1000, rng=seed).confidence_interval
     if known.size < MANY:
-        _, lowest, highest = _student(mean, [known.var(ddof=1) / known.size], known.size - 1)
+        lowest, highest = t.interval(0.95, known.size - 1, mean, sem(known))
         low, high = min(low, lowest), max(high, highest)
     low, high = np.clip((low, high), *bounds)
     return MeanInterval(mean, float(low), float(high), int(known.size), undefined)
 
 
 def mean_over_seeds(values) -> MeanInterval:
-    """Mean of the means of several training runs, with a 95 % interval over images and runs.
+    """Mean of the means of several training runs, with a 95 % interval: over images of one, over the runs of several.
 
     `values`: float, (seeds, images), the same image in a column; NaN where a run has no value for it. An image is
     counted (`n`) if any run has a value. Each run weighs the same, however many values it has.
-    One seed: `mean_interval`. Several: Student's t on the sum of the variances of the means over seeds and over
-    images, with the degrees of freedom of Satterthwaite (1946).
     """
     values = np.atleast_2d(np.asarray(values, float))
-    values = values[~np.isnan(values).all(axis=1)]
-    if len(values) < 2:
-        return mean_interval(values)
-    known = values[:, ~np.isnan(values).all(axis=0)]
-    variances, freedom = _variances_of_mean(known)
-    n = known.shape[1]
-    mean = np.nanmean(known, axis=1).mean()
-    return MeanInterval(*_student(mean, variances, freedom), n, values.shape[1] - n)
+    runs, images = (np.ma.masked_invalid(values).mean(axis=axis).filled(np.nan) for axis in (1, 0))
+    runs, known = runs[~np.isnan(runs)], int((~np.isnan(images)).sum())
+    if not _vary(runs):
+        return mean_interval(images)
+    return MeanInterval(*over_runs(runs)[:3], known, images.size - known)
 
 
 def holm(p_values) -> np.ndarray:
@@ -238,8 +224,9 @@ def _pair(baseline, attention) -> tuple[np.ndarray, np.ndarray]:
     return baseline, attention
 
 
-def _covers(outcomes) -> str:
-    return "images and seeds" if len(outcomes) > 1 else "images, not seeds"
+def _vary(runs) -> bool:
+    """Whether the numbers of several runs are all finite and not all alike."""
+    return len(runs) > 1 and bool(np.isfinite(runs).all()) and np.ptp(runs) > 1e-9
 
 
 def _percent(first, second):
@@ -278,27 +265,10 @@ def _widening(values: np.ndarray) -> float:
     The quantile of Student's t by the normal one, with the degrees of freedom of Satterthwaite (1946) for the
     sum of the variances of the means over seeds and over images. 1 for one seed, and where seeds agree.
     """
-    variances, freedom = _variances_of_mean(values)
-    return float(t.ppf(TAILS[1], freedom) / norm.ppf(TAILS[1])) if variances[0] > 0 else 1.0
-
-
-def _variances_of_mean(values) -> tuple[tuple[float, float], float]:
-    """Variance of the mean of the seeds' means, by seeds and by images, and the degrees of freedom of their sum.
-
-    `values`: (seeds, images), NaN where a seed has none. What differs from seed to seed and image to image is in
-    both, which errs on the wide side.
-    """
-    means = np.nanmean(values, axis=1)
-    weight = 1 / (means.size * (~np.isnan(values)).sum(axis=1))  # of each value of a seed
-    # Each image's share in the error of the mean.
-    shares = np.nansum((values - means[:, None]) * weight[:, None], axis=0)
-    parts = (means.var() / means.size, means.size), ((shares**2).sum(), shares.size)  # biased, and of how many values
-    variances = tuple(float(variance * n / (n - 1)) if n > 1 else 0.0 for variance, n in parts)
-    terms = sum(v**2 / (n - 1) for v, (_, n) in zip(variances, parts, strict=True) if n > 1)
-    return variances, sum(variances) ** 2 / terms if terms else np.inf
-
-
-def _student(mean, variances, freedom) -> tuple[float, float, float]:
-    """A mean and its 95 % interval by Student's t, from the variances that add up."""
-    half = t.ppf(TAILS[1], freedom) * np.sqrt(sum(variances))
-    return float(mean), float(mean - half), float(mean + half)
+    parts = [
+        (values.mean(axis=axis).var(ddof=1) / n, n) for axis, n in ((1, len(values)), (0, values.shape[1])) if n > 1
+    ]
+    if len(values) == 1 or parts[0][0] == 0:
+        return 1.0
+    freedom = sum(v for v, _ in parts) ** 2 / sum(v**2 / (n - 1) for v, n in parts)
+    return float(t.ppf(TAILS[1], freedom) / norm.ppf(TAILS[1]))

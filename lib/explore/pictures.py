@@ -34,8 +34,8 @@ def draw_views(views: dict[str, View], classes: tuple[str, ...], label: str) -> 
         ]
         if view.attention is not None:
             pictures += [
-                ((2, 0), "attention map: clean", overlay(clean, view.attention[0])),
-                ((2, 1), "attacked", overlay(attacked, view.attention[1])),
+                ((2, 0), "attention map: clean", overlay(clean, view.attention[0], True)),
+                ((2, 1), "attacked", overlay(attacked, view.attention[1], True)),
             ]
         for place, title, picture in pictures:
             ax = figure.add_subplot(grid[place])

@@ -176,6 +176,7 @@ class Planned(Section):
     secondary: list[Pair] = []
     control: Pair | None = None  # a positive control: an effect that must be seen
     control_runs: Positive | None = None  # its runs that were planned, where others were added later; null for all
+    control_intact: list[int] = []  # the seeds whose tuned network is held against the one that it was tuned from
     margin: Annotated[float, Field(gt=0)] = 2  # of equivalence, in percentage points
 
     @property

@@ -36,8 +36,8 @@ def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> st
         n = ", ".join(map(str, parts[0]["n"]))
         said.append(f"{title} {numbers}, n = {n}: {_of_one(_mechanism(*parts), parts[0])}")
     return (
-        "Attention over baseline in the estimated distance to the decision boundary (margin / slope, each by itself in "
-        f"`why_ratios`), image by image: {'; '.join(said) or 'not measured'}."
+        "The attentive network over the baseline in the estimated distance to the decision boundary (margin / slope, "
+        f"each by itself in `why_ratios`), image by image: {'; '.join(said) or 'not measured'}."
     )
 
 

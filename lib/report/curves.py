@@ -75,7 +75,8 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
             ax.set_title(name + (", softmax" if through == "softmax" else ""))
         if ax in first:
             ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy" if grid or place == 0 else "")
-        _corner(ax, count(here))
+        one = here["seeds"].max() == 1 < table["seeds"].max() if "seeds" in here else False
+        _corner(ax, count(here) + (", one run" if one else ""))
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     said = {"linf": "change of a pixel in $L_\\infty$", "l2": "length of the whole change in $L_2$"}

@@ -35,6 +35,7 @@ MARKERS = dict(zip(COLOURS, "os^vDPX*hHd<>p", strict=True))
 DASHES = dict(zip(COLOURS, ["-", "--", ":", "--", "-.", ":"] * 2 + ["-.", "-"], strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
+TOP = 8  # times an even map: where the scale of attention maps ends, as some are flat and some have a peak
 WIDTH = 7.2  # inches, two columns of a journal page
 
 
@@ -221,8 +222,9 @@ def adversarial_examples(rows: list[dict], title: str) -> Figure:
 def gradcam(rows: list[dict], title: str) -> Figure:
     """Grad-CAM over clean and attacked images, a row per image; attention maps where a variant has them.
 
-    Each row: `title`; `panels`: list of (heading, image (H, W, 3), map (h, w) or None, what stands below). Maps are
-    interpolated and drawn from 0 to their maximum; `title` names the attack.
+    Each row: `title`; `panels`: list of (heading, image (H, W, 3), map (h, w) or None, what stands below, whether it is
+    of attention). `title` names the attack. Maps are interpolated. Grad-CAM is drawn from 0 to its own maximum,
+    attention from 0 to `TOP` times an even share, so that a flat map looks flat.
     """
     columns = len(rows[0]["panels"])
     figure, axes = plt.subplots(
@@ -230,8 +232,9 @@ def gradcam(rows: list[dict], title: str) -> Figure:
     )
     figure.suptitle(title, fontsize=8.5, x=0.01, ha="left")
     for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
-        for ax, (heading, image, heat, says) in zip(line, row["panels"], strict=True):
-            ax.imshow(image.round().astype("uint8") if heat is None else overlay(image, heat))
+        for ax, (heading, image, heat, says, attention) in zip(line, row["panels"], strict=True):
+            shown = image.round().astype("uint8") if heat is None else overlay(image, heat, attention)
+            ax.imshow(shown)
             ax.set(xticks=[], yticks=[])
             sns.despine(ax=ax, left=True, bottom=True)
             ax.set_xlabel(says, fontsize=7, labelpad=2)
@@ -240,18 +243,19 @@ def gradcam(rows: list[dict], title: str) -> Figure:
         line[0].set_ylabel(row["title"], fontsize=7)
     colours = plt.cm.ScalarMappable(plt.Normalize(0, 1), HEAT)
     bar = figure.colorbar(colours, ax=axes, location="bottom", shrink=0.35, aspect=40, pad=0.01)
-    bar.set_label("map, share of its own maximum", fontsize=7)
+    bar.set_label(f"Grad-CAM: share of its own maximum; attention: 1 is {TOP} times an even map", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     return figure
 
 
-def overlay(image, heat):
+def overlay(image, heat, attention=False):
     """A map in colour over a dimmed gray image, uint8 (H, W, 3): one picture, so that files stay small.
 
-    The colour covers more where the map is higher, and nothing in the image is as bright as the map's maximum.
+    The colour covers more where the map is higher, up to its maximum or, of attention, to `TOP` times its mean.
     """
+    top = TOP * heat.mean() if attention else heat.max()
     large = cv2.resize(heat.astype("float32"), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    large = (large / max(heat.max(), 1e-6)).clip(0, 1)[..., None]
+    large = (large / max(top, 1e-6)).clip(0, 1)[..., None]
     colours, gray = 255 * plt.get_cmap(HEAT)(large[..., 0])[..., :3], 0.6 * image.mean(-1, keepdims=True)
     return ((1 - 0.8 * large) * gray + 0.8 * large * colours).round().astype("uint8")
 

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
-KINDS = {"primary": "primary: ", "control": "positive control: ", "extended control": "with runs added: "}
+KINDS = {"primary": "primary: ", "control": "positive control: "}
+KINDS |= {"intact control": "its intact pairs: ", "extended control": "with runs added: "}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
 
 
@@ -65,7 +66,8 @@ def _comparison(ax, y, row, differences):
 def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """The largest relative gain over budgets in each pair of runs, of the comparisons and of chance, as dots.
 
-    `gains`: as from `lib.evaluation.planned.largest_gains`. Left over typical budgets, right over extreme ones.
+    `gains`: as from `lib.evaluation.planned.largest_gains`. Left over typical budgets, right over extreme ones. Pairs
+    of one seed are dark, pairs of two seeds faint.
     """
     gains = gains.assign(
         pair=np.where(gains["one"] == gains["other"], "one baseline − another", gains["one"] + " − " + gains["other"])
@@ -80,11 +82,13 @@ def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for ax, regime, claim in zip(line, ("typical", "extreme"), (PAPER_GAIN, PAPER_EXTREME), strict=True):
             for y, pair in enumerate(pairs):
                 here = gains[(gains["dataset"] == dataset) & (gains["pair"] == pair)]
-                known = here[regime].dropna().clip(upper=CAP)
-                one = here["one"].iloc[0] if len(here) else "baseline"
-                spread = y + rng.uniform(-0.18, 0.18, len(known))
-                ax.plot(known, spread, MARKERS[one], color=COLOURS[one], ms=4, alpha=0.55, mew=0)
-                said = f"{(known >= claim).sum()} of {len(known)}" if len(known) else "no such budget"
+                one, said = here["one"].iloc[0] if len(here) else "baseline", []
+                for matched, alpha, size in ((False, 0.18, 2.5), (True, 0.8, 4.5)):
+                    known = here[(here["seed"] == here["over"]) == matched][regime].dropna().clip(upper=CAP)
+                    spread = y + rng.uniform(-0.18, 0.18, len(known))
+                    ax.plot(known, spread, MARKERS[one], color=COLOURS[one], ms=size, alpha=alpha, mew=0)
+                    said += [f"{(known >= claim).sum()} of {len(known)}"] if len(known) else []
+                said = "; ".join(reversed(said)) or "no such budget"
                 ax.text(1.01, y, said, va="center", transform=ax.get_yaxis_transform(), fontsize=7)
             ax.axvline(claim, color="#D55E00", ls="--", lw=1.2)
             ax.axvline(0, color="0.4", lw=0.8)

@@ -107,12 +107,11 @@ def index(folder: Path) -> str:
             f"### {about.title}",
             f"![{about.shows}]({name}.png)",
             f"*{about.shows}*",
-            f"- Made by: {_made(folder, about)}\n- Run: {_run(folder / name, folder)}\n"
-            f"- In the paper: {about.paper}\n- Files: "
-            + ", ".join(f"[{file.suffix[1:].upper()}]({file.name})" for file in _files(folder, name)),
+            f"- Made by: {_made(folder, about)}\n- In the paper: {about.paper}\n- Files: "
+            + ", ".join(f"[{said}]({file.name})" for said, file in _files(folder, name)),
         ]
     rows = ["| table | what it shows | made by | run | in the paper | files |", "|:--|:--|:--|:--|:--|:--|"]
-    for path in tables(folder):
+    for path in (path for path in tables(folder) if path.name != "timings"):
         about = entry(TABLES, path.name)
         files = [path.with_suffix(suffix) for suffix in (".md", ".csv", ".csv.gz", ".tex", ".json")]
         links = [
@@ -126,7 +125,8 @@ def index(folder: Path) -> str:
 
 
 def _files(folder, name):
-    return [file for suffix in (".png", ".pdf") if (file := folder / f"{name}{suffix}").is_file()]
+    kinds = {"PNG": ".png", "PDF": ".pdf", "record": artifacts.PROVENANCE}
+    return [(said, file) for said, suffix in kinds.items() if (file := folder / f"{name}{suffix}").is_file()]
 
 
 def write_index(folder: Path) -> None:

@@ -44,14 +44,15 @@ def adversarial_rows(study, n: int) -> list[dict]:
 
 
 def gradcam_rows(study, n: int) -> list[dict]:
-    """Rows for `lib.report.figures.gradcam`: n of the chosen images, classes in turn."""
+    """Rows for `lib.report.figures.gradcam`: n of the chosen images, classes in turn; below attention maps their range,
+    1 being an even map."""
     chosen = study.chosen()
     explained = {variant: study.explanations(variant) for variant in pair(study)}
     classes, rows = study.info.classes, []
     shown = _fooled_first(chosen, explained)[:n].sort_values("place")["place"]
     for i in shown:
         clean, label = study.pixels(chosen.iloc[[i]])[0], chosen["label"].iloc[i]
-        panels = [("clean image", clean, None, "")]
+        panels = [("clean image", clean, None, "", False)]
         for kind, title in (("gradcam", "Grad-CAM"), ("attention", "attention map")):
             for variant, arrays in explained.items():
                 if kind not in arrays:
@@ -61,7 +62,10 @@ def gradcam_rows(study, n: int) -> list[dict]:
                     says = f"{classes[predicted[j]]}\n{arrays['confidence'][i, j]:.0%}"
                     says += f", {_outcome(predicted, label)}" if j else ""
                     heading = f"{variant}\n{title},\n{state}"
-                    panels.append((heading, images[j], arrays[kind][i, j], says if kind == "gradcam" else ""))
+                    heat = arrays[kind][i, j]
+                    if kind == "attention":
+                        says = "{:.1f} to {:.1f}".format(*np.array([heat.min(), heat.max()]) / heat.mean())
+                    panels.append((heading, images[j], heat, says, kind == "attention"))
         rows.append({"title": chosen["class_name"].iloc[i], "panels": panels})
     return rows
 

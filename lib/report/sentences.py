@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib.data import DATASETS
 from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, inactive_attention
-from lib.evaluation.planned import HIGHER, LOWER, OPEN, SAME
+from lib.evaluation.planned import CONTROLS, HIGHER, LOWER, OPEN, SAME
 from lib.profile import Model, Profile, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.tables import rounded
@@ -19,7 +19,7 @@ from lib.report.tables import rounded
 COLUMNS = {
     "ci_low": "95 % from",
     "ci_high": "95 % to",
-    "p_value": "p (McNemar)",
+    "p_value": "p",
     "p_holm": "p (Holm, all rows)",
     "percent": "relative change, %",
     "percent_low": "relative, 95 % from",
@@ -167,7 +167,7 @@ def by_kind(rows: pd.DataFrame) -> tuple:
     """Of one data set's `lib.evaluation.planned.effects`: the primary comparison, the control's (none, as planned, or
     that and with the runs added), and the secondary ones that have a p-value, which one training run does not give."""
     [primary] = rows[rows["kind"] == "primary"].itertuples()
-    controls = list(rows[rows["kind"].isin(["control", "extended control"])].itertuples())
+    controls = list(rows[rows["kind"].isin(CONTROLS)].itertuples())
     return primary, controls, [row for row in rows[rows["kind"] == "secondary"].itertuples() if row.p_holm >= 0]
 
 
@@ -213,27 +213,22 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
 
 
 def lead(primary, controls=(), off=None) -> str:
-    """The answer in a few words: none where attention is off, or where the positive control's interval holds 0.
-
-    Where it does so as planned (the first of `controls`) and no longer with the runs added, both are said.
+    """The answer in a few words: none where attention is off, or where no interval of the positive control, as planned
+    or with the runs added, lies above 0.
     """
     if off and off.all:
         return "Not testable."
-    blind = [control.runs > 1 and not control.ci_low > 0 for control in controls]
-    if blind and blind[-1]:
+    if controls and all(control.runs > 1 and not control.ci_low > 0 for control in controls):
         return "Not decided: the positive control's interval holds 0."
-    words = ANSWERS[primary.conclusion]
-    if not any(blind) or primary.conclusion == OPEN:
-        return words
-    return f"{words.rstrip('.')}, if the runs added to the positive control count; by the plan alone, not decided."
+    return ANSWERS[primary.conclusion].format(margin=getattr(primary, "margin", 2))
 
 
 ANSWERS = {
-    HIGHER: "Attention raises robust accuracy.",
-    LOWER: "Attention lowers robust accuracy.",
-    SAME: "No effect that would matter.",
-    f"{HIGHER}, {SAME}": "Attention raises robust accuracy, by too little to matter.",
-    f"{LOWER}, {SAME}": "Attention lowers robust accuracy, by too little to matter.",
+    HIGHER: "Attention raised robust accuracy.",
+    LOWER: "Attention lowered robust accuracy.",
+    SAME: "Attention changed robust accuracy by less than {margin:g} points.",
+    f"{HIGHER}, {SAME}": "Attention raised robust accuracy, by less than {margin:g} points.",
+    f"{LOWER}, {SAME}": "Attention lowered robust accuracy, by less than {margin:g} points.",
     OPEN: "Not decided.",
 }
 """What each conclusion of `lib.evaluation.planned` says of attention."""

@@ -125,14 +125,17 @@ class Runs:
         alone = {name: planned.worst_case(outcomes[outcomes["attack"] == name], *terms) for name in names}
         runs = [len(worst[planned.RUN].drop_duplicates()) for worst in [self.worst, *alone.values()]]
         met = [name for name, n in zip(alone, runs[1:], strict=True) if n == runs[0]]  # by every run
-        sensitivity = {name: planned.effects(alone[name], predictions, primary, budgets) for name in met}
+        sides = {planned.WORST: self.worst} | {name: alone[name] for name in met}
+        sensitivity = {name: planned.effects(worst, predictions, primary, budgets) for name, worst in sides.items()}
+        variants = dict.fromkeys(self.worst["variant"])
+        over_baseline = [[name, "baseline"] for name in variants if name != "baseline"]
         return {
             "effects": planned.effects(self.worst, predictions, plan, budgets),
             "sensitivity": pd.concat([table.assign(attack=name) for name, table in sensitivity.items()]),
             "clean_by_run": planned.clean_by_run(predictions, plan.pairs),
             "effects_by_run": planned.by_run(self.worst, plan.pairs, budgets),
             "robust_by_run": planned.over_budgets(self.worst, budgets),
-            "up_to": planned.largest_gains(self.worst, plan.pairs),
+            "up_to": planned.largest_gains(self.worst, over_baseline),
             "dose": planned.dose(self.frames["branch"], self.worst, budgets),
             "spread": planned.spread_by_run(self.frames["spread"]),
         }
