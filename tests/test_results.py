@@ -170,3 +170,16 @@ def test_a_part_of_the_data_travels_as_arrays_with_its_split(tmp_path, limit, ki
     names = [name for name, _ in _images(study)]
     assert names
     assert all(name.startswith(f"data/{kind}/ham10000/") for name in names)
+
+
+def test_as_many_images_of_each_class_are_attacked_as_there_are(study):
+    test = study.index[study.index["split"] == "test"]
+    least = int(test["label"].value_counts().min())
+    for wanted in (4, 2 * least + 6):
+        evaluation = study.profile.evaluation.model_copy(update={"balanced": True, "images": wanted})
+        other = study._with(profile=study.profile.model_copy(update={"evaluation": evaluation}))
+        other.__dict__.pop("evaluated", None)
+        chosen = other.evaluated["label"].value_counts()
+        expected = test["label"].value_counts().clip(upper=wanted // 2)
+        assert chosen.to_dict() == expected.to_dict()
+        assert other.evaluated.index.is_monotonic_increasing
