@@ -93,38 +93,6 @@ def test_masks_are_found_where_the_originals_have_them(tmp_path):
 # The loss surface
 
 
-class Quadratic(layers.Layer):
-    """Logits (0, x' A x / 2), so that the margin loss of class 0 is the quadratic itself."""
-
-    def __init__(self, matrix, **kwargs):
-        super().__init__(**kwargs)
-        self.matrix = np.float32(matrix)
-
-    def call(self, x):
-        q = ops.sum(x * (x @ self.matrix), axis=-1, keepdims=True) / 2
-        return ops.concatenate([ops.zeros_like(q), q], axis=-1)
-
-
-def quadratic(eigenvalues):
-    rotation, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((CELLS, CELLS)))
-    matrix = rotation @ np.diag(eigenvalues) @ rotation.T
-    pixels = keras.Input((SIDE, SIDE, 3))
-    return Classifier(keras.Model(pixels, Quadratic(matrix, name="logits")(layers.Flatten()(pixels)))), matrix
-
-
-def test_the_hessian_of_a_quadratic_has_the_eigenvalues_it_was_made_of():
-    eigenvalues = np.linspace(-1, 1, CELLS)
-    eigenvalues[5] = -4  # the largest in magnitude is a negative one
-    classifier, matrix = quadratic(eigenvalues)
-    images = np.random.default_rng(0).uniform(0, 255, (3, SIDE, SIDE, 3)).astype("float32")
-    labels = np.zeros(3, int)
-    v = np.random.default_rng(1).standard_normal(images.shape).astype("float32")
-    product = classifier.run(surface.HessianProduct("margin"), images, np.int32(labels), v)
-    np.testing.assert_allclose(product.reshape(3, -1), v.reshape(3, -1) @ matrix, rtol=1e-3, atol=1e-4)
-    top = surface.top_eigenvalue(classifier, images, labels, steps=20, loss="margin")
-    np.testing.assert_allclose(top, -4, rtol=1e-3)
-
-
 def linear(weights, bias=(0.0, 0.0)):
     pixels = keras.Input((SIDE, SIDE, 3))
     model = keras.Model(pixels, layers.Dense(2, name="logits")(layers.Flatten()(pixels)))
@@ -239,8 +207,7 @@ def surfaces():
     rows = []
     for variant, m, s in (("baseline", margin, slope), ("attention", 2 * margin, slope / 2)):
         table = pd.DataFrame({"image_id": np.arange(30), "margin": m, "slope": s, "distance": m / s, "correct": True})
-        for name in ("slope_by_attack", "eigenvalue"):
-            table[name] = rng.uniform(1, 2, 30)
+        table["slope_by_attack"] = rng.uniform(1, 2, 30)
         rows.append(table.assign(dataset="ham10000", variant=variant, seed=0))
     return pd.concat(rows, ignore_index=True)
 

@@ -67,7 +67,7 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
     once, why, trust = attack_work(examined.attack, classes, **examined.parameters), evaluation.why, evaluation.trust
     looks = {  # images, and what each takes; a Hessian-vector product is about two gradients
         "gradcam": (evaluation.gradcam_images, once + work(gradient=2, forward=4)),
-        "why": (why.images, work(gradient=len(why.epsilons) * why.steps + 2 * why.power_steps)),
+        "why": (why.images, work(gradient=len(why.epsilons) * why.steps)),
         "attack": (
             evaluation.trust_images,
             (variants + 3 * trust.longer) * once + work(gradient=trust.steps, forward=trust.queries),

@@ -119,8 +119,7 @@ def _where(study, variant, rows, found):
 
 def loss_surface(study) -> pd.DataFrame:
     """How the loss lies around each image: dataset, variant, seed, image_id, label, correct, margin, slope (by
-    gradient, per gray level), slope_by_attack, distance (margin / slope, gray levels), eigenvalue (per squared gray
-    level).
+    gradient, per gray level), slope_by_attack, distance (margin / slope, gray levels).
     """
     rows, why = common(study), study.profile.evaluation.why
 
@@ -140,7 +139,6 @@ def loss_surface(study) -> pd.DataFrame:
                 "slope": slope,
                 "slope_by_attack": surface.lipschitz_by_attack(classifier, images, attacked, labels),
                 "distance": np.maximum(margin, 0) / slope,
-                "eigenvalue": surface.top_eigenvalue(classifier, images, labels, why.power_steps, study.seed),
             }
             return pd.DataFrame(columns)
 

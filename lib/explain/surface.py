@@ -1,4 +1,4 @@
-"""The loss around an image: its curvature, and how fast the margin can fall.
+"""The loss around an image: how large the margin is, and how fast it can fall.
 
 With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies
 at the L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its
@@ -8,7 +8,6 @@ slope is small.
 from dataclasses import dataclass
 
 import numpy as np
-from keras import ops
 
 from lib import StudyError
 from lib.attacks.gradients import value_and_gradient
@@ -31,65 +30,16 @@ class LossGradient:
         return {"loss": loss, "gradient": gradient}
 
 
-@dataclass(frozen=True)
-class HessianProduct:
-    """Program: the product of the loss's input Hessian with a vector per image (Pearlmutter 1994), without
-    the Hessian.
-    """
-
-    loss: str = "crossentropy"
-
-    def __call__(self, classifier, images, labels, vectors):
-        def slope(x):
-            gradient = LossGradient(self.loss)(classifier, x, labels)["gradient"]
-            return ops.sum(gradient * vectors, axis=(1, 2, 3)), ()
-
-        _, _, product = value_and_gradient(slope, images)
-        return product
-
-
-def _batched(classifier, program, *arrays):
-    """A program on all images, a batch at a time."""
-    arrays = [np.asarray(array) for array in arrays]
-    if not len(arrays[0]):
-        raise StudyError("There are no images to measure.")
-    parts = [
-        classifier.run(program, *(array[first : first + BATCH] for array in arrays))
-        for first in range(0, len(arrays[0]), BATCH)
-    ]
-    if isinstance(parts[0], dict):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return np.concatenate(parts)
-
-
 def loss_gradient(classifier, images, labels, loss: str = "crossentropy") -> tuple[np.ndarray, np.ndarray]:
     """Loss (n,) in nats (or logit units for "margin") and its gradient by pixel, float32 (n, H, W, C)."""
-    result = _batched(classifier, LossGradient(loss), np.float32(images), np.int32(labels))
-    return result["loss"], result["gradient"]
-
-
-def top_eigenvalue(classifier, images, labels, steps: int = 20, seed: int = 0, loss: str = "crossentropy"):
-    """The eigenvalue of largest magnitude of each image's input Hessian, by power iteration: float64 (n,).
-
-    Per squared gray level. `steps` Hessian-vector products from a random vector (the same for every model),
-    then the Rayleigh quotient, with its sign; 0 where the Hessian is 0. Too few steps find too small a magnitude, or
-    neither of two eigenvalues of opposite sign that are as large.
-    """
-    images = np.float32(images)
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal(images.shape).astype(np.float32)
-    values = np.zeros(len(images))
-    for _ in range(steps):
-        vectors = vectors / np.maximum(_length(vectors), 1e-30)
-        products = _batched(classifier, HessianProduct(loss), images, np.int32(labels), vectors)
-        values = (vectors.astype(np.float64) * products).sum(axis=(1, 2, 3))
-        vectors = np.where(_length(products) > 0, products, vectors)
-    return values
-
-
-def _length(vectors):
-    # In float64: squares of a float32 gradient underflow below 1e-19.
-    return np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=(1, 2, 3), keepdims=True)).astype(np.float32)
+    images, labels = np.float32(images), np.int32(labels)
+    if not len(images):
+        raise StudyError("There are no images to measure.")
+    parts = [
+        classifier.run(LossGradient(loss), images[first : first + BATCH], labels[first : first + BATCH])
+        for first in range(0, len(images), BATCH)
+    ]
+    return tuple(np.concatenate([part[name] for part in parts]) for name in ("loss", "gradient"))
 
 
 def margins(logits, labels) -> np.ndarray:

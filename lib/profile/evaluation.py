@@ -46,7 +46,6 @@ class Why(Section):
     images: Positive = 100  # test images that each measure looks at
     epsilons: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [0.25, 1, 4]
     steps: Positive = 20  # of the attack that the measures are taken on
-    power_steps: Positive = 20  # Hessian-vector products per image
     sanity_images: Positive = 20
 
     @model_validator(mode="after")

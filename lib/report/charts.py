@@ -31,7 +31,6 @@ CURVES = {
     "margin": "margin\n(logits)",
     "slope": "slope of the margin\n(logits per gray level)",
     "distance": "margin / slope\n(gray levels)",
-    "eigenvalue": "largest eigenvalue\n(nats per squared gray level)",
 }
 
 
@@ -125,20 +124,14 @@ def maps(table: pd.DataFrame) -> Figure:
 
 
 def distributions(table: pd.DataFrame) -> Figure:
-    """Empirical distributions of margin, slope, their quotient and curvature over the images; `table` of
-    `loss_surface`.
-    """
+    """Empirical distributions of margin, slope and their quotient over the images; `table` of `loss_surface`."""
     figure, axes = plt.subplots(1, len(CURVES), figsize=(WIDTH, 2.2), sharey=True)
     for ax, (column, title) in zip(axes, CURVES.items(), strict=True):
         for (variant, _), run in table.groupby(["variant", "seed"], sort=False):
             values = np.sort(run[column].to_numpy(float))
             y = np.arange(1, len(values) + 1) / len(values)
             ax.step(values, y, where="post", color=COLOURS[variant], linestyle=DASHES[variant], label=variant)
-        if column == "eigenvalue":
-            positive = table.loc[table[column] > 0, column]
-            ax.set_xscale("log")
-            ax.set_xlim(max(positive.min(), positive.quantile(0.9) * 1e-7) / 2, positive.max() * 2)
-        elif column == "margin":
+        if column == "margin":
             ax.axvline(0, color="0.3", linewidth=0.8)
         ax.set_xlabel(title)
     axes[0].set_ylabel("share of the images")

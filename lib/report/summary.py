@@ -12,7 +12,6 @@ MEASURES = {
     "slope": ("slope of the margin", "logits per gray level"),
     "distance": ("margin / slope", "gray levels"),
     "slope_by_attack": ("slope along an attack", "logits per gray level"),
-    "eigenvalue": ("largest eigenvalue", "nats per squared gray level"),
 }
 """Columns of `measured.loss_surface`: title and unit."""
 
