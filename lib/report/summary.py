@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from lib.evaluation.comparison import shares
+from lib.evaluation.planned import RUN
 from lib.evaluation.statistics import mean_interval, proportion
 
-RUN = ["dataset", "variant", "seed"]
 MEASURES = {
     "margin": ("margin", "logits"),
     "slope": ("slope of the margin", "logits per gray level"),

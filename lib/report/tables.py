@@ -12,12 +12,11 @@ from lib.evaluation import natural
 from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.comparison import median_distance, shares, softmax_gap
 from lib.evaluation.convergence import fallen
-from lib.evaluation.planned import with_worst_case
+from lib.evaluation.planned import RUN, with_worst_case
 from lib.evaluation.statistics import accuracy_over_seeds, mean_interval, proportion
 from lib.profile import Training
 from lib.report.index import TABLES
 
-RUN = ["dataset", "variant", "seed"]
 MEASURES = {"rank_correlation": "rank correlation", "ssim": "SSIM", "top20_overlap": "overlap of the top 20 %"}
 
 
