@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -20,9 +21,11 @@ from scipy.special import expit, softmax
 from lib import ROOT, StudyError
 from lib.attacks import Classifier, make_attack
 from lib.attacks.networks import logits_of
+from lib.data.preprocessing import preprocess
 from lib.evaluation import benchmark, robust_accuracy
 from lib.evaluation.own import load_images, load_network
 from lib.explain import grad_cam
+from lib.explore import own
 
 SIDE = 24
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, SIDE, SIDE, 3)).astype("float32")
@@ -475,3 +478,30 @@ def test_every_kind_of_image_is_read_and_what_is_not_is_named(tmp_path):
     result = benchmark(network(layers.Dense(2)), tmp_path, epsilons=[4], attack=PGD)
     assert notes["dark"] in set(result.trust.loc[~result.trust["passed"].astype(bool), "sentence"])
     assert notes["not read"] in result.save(tmp_path / "out").read_text()
+
+
+def test_a_published_network_goes_by_its_name(monkeypatch, tmp_path, folder):
+    model = network(lambda h: layers.Dense(2, activation="softmax")(h))
+    settings = SimpleNamespace(image_size=SIDE, xray_contrast="none", xray_sigma=20.0)
+    study = SimpleNamespace(
+        profile=SimpleNamespace(preprocessing=settings), dataset="eyepacs", info=SimpleNamespace(classes=("a", "b"))
+    )
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "eyepacs-seed0-attention.zip").write_bytes(b"")
+    packed = SimpleNamespace(files={own.WEIGHTS: b""}, study=study, model=lambda: model)
+    monkeypatch.setattr(own, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(own, "opened", lambda path: packed)
+    found = own.published("some/attention/0")
+    assert (found["model"], found["classes"]) == (model, ("a", "b"))
+    picture = next((folder / "images" / "benign").glob("*.png"))
+    np.testing.assert_array_equal(found["read"](picture), preprocess(picture, "eyepacs", SIDE))
+    named = {"classes": ["benign", "malignant"], "read": found["read"]}
+    result = benchmark(model, folder / "images", attack="fgsm", epsilons=[1], examined=4, **named)
+    assert len(result.outcomes["image_id"].unique()) == 10
+    assert own.published("model.keras") == {}
+    packed.files = {}
+    for name in ("some/attention/0", "some/attention/7"):
+        with pytest.raises(
+            StudyError, match=r"no published network some/attention/. with its weights; there are some/attention/0\."
+        ):
+            own.published(name)

@@ -93,8 +93,7 @@ def show(profile: Profile, datasets: list[str], command: list[str], console: Con
             if ready > before:
                 prior = total / 5  # at first, what is expected says more than the first jobs, beside which others run
                 pace = (time.time() - begin + prior / os.cpu_count()) / (ready - before + prior)
-                left = pace * (total - ready)
-                words += f", about {max(1, round(left / 60))} min left"
+                words += f", about {max(1, round(pace * (total - ready) / 60))} min left"
             for name, group in sets.groupby("dataset"):
                 spent, said = group.loc[group["done"], "seconds"].sum(), f"{group['done'].sum()} of {len(group)} jobs"
                 bars.update(rows[name], total=group["seconds"].sum(), completed=spent, jobs=said if name else words)

@@ -115,13 +115,14 @@ def _holds_lambda(config) -> bool:
 
 
 def load_images(
-    folder: Path, labels, shape, bounds, classes=None, notes: dict[str, str] | None = None
+    folder: Path, labels, shape, bounds, classes=None, notes: dict[str, str] | None = None, read=None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images from files, resized to the model's `shape` and brought into `bounds`; labels, and names of the classes.
 
     `labels`: None for a folder with a folder for each class (in the order of their names, or of `classes`), else a CSV
     with columns image (path in the folder) and label (a class by name, or by number). In `notes` it leaves a sentence
-    on files that are "not read" and on images that are "dark", where there are any. Raises StudyError for a missing or
+    on files that are "not read" and on images that are "dark", where there are any. `read`: as in `benchmark`.
+    Raises StudyError for a missing or
     unreadable file, named with its row.
     """
     if not folder.is_dir():
@@ -139,7 +140,7 @@ def load_images(
     for path in paths:
         data = read_bytes(path)
         image = decode(data, path)
-        images.append(_resized(image, height, width))
+        images.append(read(path) if read else _resized(image, height, width))
         dark += [path.name] if image.max() <= DARK and read_header(data).mode in DEEP else []
     images = np.stack(images)
     if dark:

@@ -62,6 +62,7 @@ def benchmark(
     batch_size=None,
     seed=0,
     classes=None,
+    read=None,
     layer=None,
     folder=None,
     compare_with=None,
@@ -81,6 +82,8 @@ def benchmark(
     attack : an attack of `lib.attacks`, or the name of one; by default the standard AutoAttack.
     targets : classes to be reached, as labels; any wrong class will do when None.
     classes : names of the classes.  layer : whose map Grad-CAM weights; the last feature map when None.
+    read : of images in files, how one becomes pixels, uint8 RGB (H, W, 3) in the model's size, for a network with a
+        preprocessing of its own; resized when None.
     folder : where progress is kept: killed and called again with the same arguments, it goes on.
     compare_with : another model, as `model`, attacked on the same images.
     examined : images that the checks look at.  progress : called as progress(settled, n), or None.
@@ -94,7 +97,7 @@ def benchmark(
     classifier, notes = Classifier(model, bounds=bounds), {}
     if isinstance(images, str | Path):
         shape = classifier.network.input_shape[1:]
-        images, labels, classes = load_images(Path(images), labels, shape, bounds, classes, notes)
+        images, labels, classes = load_images(Path(images), labels, shape, bounds, classes, notes, read)
     if labels is None:
         raise StudyError("labels are missing: give the true class of each image.")
     images = np.asarray(images, "float32")

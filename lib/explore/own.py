@@ -3,13 +3,16 @@
 ./reproduce own --model model.keras --images folder                       a folder with a folder for each class
 ./reproduce own --model model.keras --images folder --labels labels.csv   columns image and label
 ./reproduce own --model model.keras --images folder --bounds 0 1          for a model that takes pixels in [0, 1]
+./reproduce own --model ham10000/attention-reference/0 --images folder    a network that the study publishes
 
 Writes tables, figures and a page, index.html; stopped and called again, it goes on where it was.
 """
 
 import argparse
 import os
+import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +23,9 @@ os.dup2(nowhere, 2)
 try:
     from lib import StudyError
     from lib.attacks import ATTACKS, make_attack
+    from lib.data.preprocessing import preprocess
     from lib.evaluation import benchmark
+    from lib.study.results import PUBLISHED, WEIGHTS, opened
 finally:
     os.dup2(kept, 2)
 
@@ -29,7 +34,9 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(
         prog="reproduce own", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, help="a .keras or .h5 file")
+    parser.add_argument(
+        "--model", required=True, help="a .keras or .h5 file, or PROFILE/VARIANT/RUN of a published one"
+    )
     parser.add_argument("--images", required=True, help="a folder of images")
     parser.add_argument("--labels", help="a CSV with columns image and label")
     parser.add_argument("--bounds", nargs=2, type=float, default=(0, 255), metavar=("LOW", "HIGH"),
@@ -55,8 +62,9 @@ def main(arguments=None) -> int:
         bar.refresh()
 
     try:
+        network = published(given.model) if not (here / given.model).exists() else {}
         result = benchmark(
-            here / given.model,
+            network.pop("model", here / given.model),
             here / given.images,
             here / given.labels if given.labels else None,
             bounds=(low, high),
@@ -69,6 +77,7 @@ def main(arguments=None) -> int:
             seed=given.seed,
             folder=here / given.out / "progress",
             progress=progress,
+            **network,
         )
     except StudyError as error:
         print(f"reproduce own: {error}", file=sys.stderr)
@@ -87,6 +96,27 @@ def main(arguments=None) -> int:
     )
     print(f"Page: {page}")
     return 0
+
+
+def published(name: str) -> dict:
+    """A network that this repository publishes, by a name such as `ham10000/attention-reference/0`: what `benchmark`
+    needs of it, `model`, `classes` and how it reads a file; {} for what is no such name. Raises StudyError where there
+    is none of that name, or its weights are not published."""
+    found = re.fullmatch(r"([\w-]+)/([\w-]+)/(\d+)", name)
+    if not found:
+        return {}
+    profile, variant, run = found.groups()
+    [path] = list((PUBLISHED / profile).glob(f"*-seed{run}-{variant}.zip")) or [None]
+    packed = path and opened(path)
+    if not packed or WEIGHTS not in packed.files:
+        names = sorted(
+            f"{path.parent.name}/{path.stem.split('-seed0-')[1]}/0" for path in PUBLISHED.glob("*/*-seed0-*")
+        )
+        raise StudyError(f"There is no published network {name} with its weights; there are {', '.join(names)}.")
+    study, settings = packed.study, packed.study.profile.preprocessing
+    filtered = {"xray_contrast": settings.xray_contrast, "xray_sigma": settings.xray_sigma}
+    read = partial(preprocess, dataset=study.dataset, size=settings.image_size, **filtered)
+    return {"model": packed.model(), "classes": study.info.classes, "read": read}
 
 
 def _numbers(words: list[str]) -> dict[str, int | float]:
