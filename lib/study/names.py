@@ -38,7 +38,3 @@ class Named:
         """Path, without extension, of a figure of this data set (and seed, if not the profile's first)."""
         seed = "" if self.seed == self.profile.seeds[0] else f"_seed{self.seed}"
         return self.figures / f"{name}_{self.dataset}{seed}"
-
-    def pipeline_figure(self) -> Path:
-        """Path of figure 1: the run's own for x-rays, which go through the pipeline, and another data set's by name."""
-        return self.figures / "fig1_xray_pipeline" if self.info.xray_contrast else self.figure("xray_pipeline")
