@@ -139,11 +139,11 @@ def bare(*command, folder):
 
 @needs_jax
 def test_a_run_travels_and_comes_home(tmp_path, monkeypatch):
-    there, job = tmp_path / "there", ("chestxray14", "baseline", "1")
+    there, job = tmp_path / "there", ("ham10000", "baseline", "1")
     *parts, script = pack("test", there, megabytes=0.08)
     assert len(parts) > 1
     said = bare(script.name, "--jobs", ",".join(job), "--split", "0.05", folder=there)
-    assert "1 of 1: chestxray14-seed1-baseline took" in said
+    assert "1 of 1: ham10000-seed1-baseline took" in said
     assert "is there" in bare(script.name, "--jobs", ",".join(job), folder=there), "it is not made again"
     pieces = sorted((there / "results").iterdir())
     assert len(pieces) > 1
