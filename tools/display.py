@@ -91,7 +91,7 @@ def show(profile: Profile, datasets: list[str], command: list[str], console: Con
             ready, total = sets.loc[sets["done"], "seconds"].sum(), sets["seconds"].sum()
             words = f"{ready / total:.0%} done"
             if ready > before:
-                prior = total / 5  # at first, what is expected says more than the first jobs, beside which others run
+                prior = max(0, total / 5 - (ready - before))  # at first, what is expected says more than what has ended
                 pace = (time.time() - begin + prior / os.cpu_count()) / (ready - before + prior)
                 words += f", about {max(1, round(pace * (total - ready) / 60))} min left"
             for name, group in sets.groupby("dataset"):

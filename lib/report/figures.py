@@ -124,7 +124,7 @@ def xray_pipeline(examples: dict[str, dict[str, np.ndarray]]) -> Figure:
     stages = {
         "input": "input $x_0$",
         "min-max": "min-max, $x$",
-        "blur": r"Gaussian blur, $\sigma = 2\,\%$ of the width",
+        "blur": r"blur, $\sigma = 2\,\%$ of the width",
         "result": r"$4x - 4\,\mathrm{blur}(x) + 128$",
     }
     figure, axes = plt.subplots(
