@@ -219,9 +219,7 @@ def _relative(attacked, epsilons):
     baseline, attention = _share_survived(attacked, epsilons)
     change = relative_change(baseline, attention)
     verdict = _verdict(change.low, change.high)
-    if (
-        verdict == "inconclusive" and change.high < PAPER_GAIN
-    ):  # it is open whether there is a gain, not whether of that
+    if verdict == "inconclusive" and change.high < PAPER_GAIN:  # open is whether there is a gain, not one of that size
         verdict += f", +{PAPER_GAIN} % excluded"
     return {
         "ours": change.estimate, "ci_low": change.low, "ci_high": change.high,

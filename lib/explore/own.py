@@ -62,11 +62,10 @@ def main(arguments=None) -> int:
         bar.refresh()
 
     try:
-        network = published(given.model) if not (here / given.model).exists() else {}
+        model = here / given.model
         result = benchmark(
-            network.pop("model", here / given.model),
-            here / given.images,
-            here / given.labels if given.labels else None,
+            images=here / given.images,
+            labels=here / given.labels if given.labels else None,
             bounds=(low, high),
             epsilons=epsilons,
             norm=given.norm,
@@ -77,7 +76,7 @@ def main(arguments=None) -> int:
             seed=given.seed,
             folder=here / given.out / "progress",
             progress=progress,
-            **network,
+            **{"model": model} | ({} if model.exists() else published(given.model)),
         )
     except StudyError as error:
         print(f"reproduce own: {error}", file=sys.stderr)
@@ -106,7 +105,7 @@ def published(name: str) -> dict:
     if not found:
         return {}
     profile, variant, run = found.groups()
-    [path] = list((PUBLISHED / profile).glob(f"*-seed{run}-{variant}.zip")) or [None]
+    path = next((PUBLISHED / profile).glob(f"*-seed{run}-{variant}.zip"), None)
     packed = path and opened(path)
     if not packed or WEIGHTS not in packed.files:
         names = sorted(

@@ -8,8 +8,12 @@ from matplotlib.figure import Figure
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
-KINDS = {"primary": "primary: ", "control": "positive control: "}
-KINDS |= {"intact control": "its intact pairs: ", "extended control": "with runs added: "}
+KINDS = {
+    "primary": "primary: ",
+    "control": "positive control: ",
+    "intact control": "its intact pairs: ",
+    "extended control": "with runs added: ",
+}
 CAP = 1e4  # percent; what is divided by nothing is drawn there
 
 

@@ -7,9 +7,8 @@ leaves its marker, `variant.done`, when all of it is there.
 import sys
 
 from lib import StudyError
-from lib.evaluation import run_variant
 from lib.study import Study
-from lib.study.explanations import branch_of, spread_of
+from lib.study.results import make
 
 if __name__ == "__main__":
     try:
@@ -17,9 +16,7 @@ if __name__ == "__main__":
         study = None
         for seed in map(int, seeds.split("-")):
             study = study.followed_by(seed) if study else Study(profile, dataset, seed, data)
-            run_variant(study, variant)
-            spread_of(study, variant)
-            branch_of(study, variant)
+            make(study, variant)
             (study.directory(variant) / "variant.done").touch()
     except StudyError as error:
         sys.exit(f"study: {error}")

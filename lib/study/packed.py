@@ -5,10 +5,8 @@ from itertools import product
 from pathlib import Path
 
 from lib import StudyError
-from lib.evaluation.attacked import run_variant
 from lib.profile import Profile, load_profile
-from lib.study.explanations import branch_of, spread_of
-from lib.study.results import pack
+from lib.study.results import make, pack
 from lib.study.study import Study
 
 
@@ -52,9 +50,7 @@ def run(name: str, results: Path, wanted=None, minutes: float | None = None, spl
                 return 0
             print(f"{number} of {len(jobs)}: {path.stem} ...", flush=True)
             study, start = Study(profile.profile, dataset, seed), time.monotonic()
-            run_variant(study, variant)
-            spread_of(study, variant)
-            branch_of(study, variant)
+            make(study, variant)
             pack(study, variant, path, weights=True)
             _split(path, split)
             longest = max(longest, time.monotonic() - start)

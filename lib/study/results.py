@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
-from lib.evaluation.attacked import directions_of, outcomes_of
+from lib.evaluation.attacked import directions_of, outcomes_of, run_variant
 from lib.models import build_classifier
 from lib.models.pretrained import starting_file
 from lib.study.explanations import branch_of, spread_of
@@ -30,6 +30,13 @@ ABOUT, WEIGHTS = "network.json", "weights.npz"
 MODEL = "model.keras"
 PUBLISHED = ROOT / "data" / "networks"  # those that this repository publishes, by profile
 LAST = "branch.csv"  # what a network's job makes at its end
+
+
+def make(study: Study, variant: str) -> None:
+    """All of a network's job: training, attacks, and what is measured on its attention; what is there stays."""
+    run_variant(study, variant)
+    spread_of(study, variant)
+    branch_of(study, variant)
 
 
 def pack(study: Study, variant: str, path: Path, weights: bool = False) -> None:
