@@ -184,11 +184,15 @@ def test_a_secondary_comparison_differs_only_if_it_does_after_the_adjustment(p_h
 
 
 def test_the_adjusted_p_value_decides_on_secondary_comparisons_alone(monkeypatch):
-    pair = ["adversarial", "baseline"]
+    pair, other = ["adversarial", "baseline"], ["adversarial", "uniform"]
     monkeypatch.setattr(planning, "holm", lambda p_values: 0 * p_values + 0.06)
-    worst = planning.worst_case(outcomes())
-    found = planning.effects(worst, clean(worst), Planned(primary=pair, secondary=[pair]), BUDGETS)
+    worst = planning.worst_case(outcomes(images=200))
+    found = planning.effects(worst, clean(worst), Planned(primary=pair, secondary=[other]), BUDGETS)
+    assert (found["ci_low"] > 0).all()
     assert list(found["conclusion"]) == [planning.HIGHER, planning.OPEN]
+    both = planning.effects(worst, clean(worst), Planned(primary=pair, secondary=[pair, other]), BUDGETS)
+    assert list(both["kind"]) == ["primary", "secondary"]
+    assert list(both["conclusion"]) == [planning.OPEN, planning.OPEN]
 
 
 @settings(max_examples=20)

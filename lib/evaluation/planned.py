@@ -117,12 +117,14 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
     Columns: dataset, kind (primary, secondary, control; extended control: with the runs that were added to those
     planned; intact control: of these, the ones that were not trained again in between), one, other, n (images), runs,
     difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
-    p_holm (of the secondary ones, adjusted together), smallest_seen, both_low, both_high (sensitivity: a bootstrap over
+    p_holm (of the secondary ones, adjusted together; with the primary one, if it is planned as secondary too, as in one
+    of several tasks), smallest_seen, both_low, both_high (sensitivity: a bootstrap over
     images and runs), percent, percent_low, percent_high (relative change, by the runs' log ratios), the same difference
     with its interval class-balanced (balanced) and among images that both classify correctly (both_right), that of
     clean accuracy on the whole test split, plain and class-balanced (clean, clean_balanced), margin, conclusion.
     """
-    comparisons = [("primary", planned.primary), *(("secondary", pair) for pair in planned.secondary)]
+    others = [pair for pair in planned.secondary if pair != planned.primary]
+    comparisons = [("primary", planned.primary), *(("secondary", pair) for pair in others)]
     comparisons += [(kind, planned.control) for kind in CONTROLS if planned.control]
     rows = []
     for (dataset, here), (kind, pair) in product(worst.groupby("dataset", sort=False), comparisons):
@@ -150,7 +152,8 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
         about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
         rows.append(about | {"n": shares[0].shape[1], "runs": len(found)} | row)
     table = pd.DataFrame(rows)
-    adjusted = table["p_value"].where(table["kind"] == "secondary").groupby(table["dataset"]).transform(holm)
+    family = ["secondary"] + ["primary"] * (planned.primary in planned.secondary)
+    adjusted = table["p_value"].where(table["kind"].isin(family)).groupby(table["dataset"]).transform(holm)
     table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
     table["margin"] = planned.margin
     table["conclusion"] = [conclusion(r.ci_low, r.ci_high, planned.margin, r.p_holm) for r in table.itertuples()]

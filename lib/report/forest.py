@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
+from lib.evaluation.tasks import ESTIMATES
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
 KINDS = {
@@ -66,6 +67,51 @@ def _comparison(ax, y, row, differences):
     said = f"{row['difference']:+.1f}" + (f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})" if known else "")
     style = {"fontsize": 7.5, "weight": "bold" if first else "normal"}
     ax.text(1.01, y, said.replace("-", "−"), va="center", transform=ax.get_yaxis_transform(), **style)
+
+
+def tasks(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """The paper's tasks and all of them together, in points and, on the right, as the relative change.
+
+    `table`: as from `lib.evaluation.tasks.beside_published`; its rows over all tasks are set off.
+    """
+    table = table.reset_index(drop=True)
+    heads = table["kind"].ne(table["kind"].shift())
+    places = np.arange(len(table)) + heads.cumsum()
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.7 + 0.3 * places.iloc[-1]), sharey=True)
+    for ax, columns in zip(axes, ESTIMATES.values(), strict=True):
+        for y, (_, row) in zip(places, table.iterrows(), strict=True):
+            mean, low, high = row[list(columns)].astype(float)
+            whole = row["dataset"] not in titles
+            colour = "0.1" if whole else COLOURS[row["one"]]
+            ax.plot([low, high], [y, y], color=colour, lw=2.4 if whole else 1.6, solid_capstyle="butt")
+            ax.plot(mean, y, "D" if whole else MARKERS[row["one"]], color=colour, ms=5.5, mec="white", mew=0.6)
+            said = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
+            style = {"fontsize": 7, "weight": "bold" if whole else "normal", "va": "center"}
+            ax.text(1.01, y, said, transform=ax.get_yaxis_transform(), **style)
+        ax.axvline(0, color="0.4", lw=0.8, zorder=1)
+        ax.grid(axis="y", visible=False)
+    axes[0].axvspan(*table["margin"].iloc[0] * np.array([-1, 1]), color="0.93", zorder=0)
+    axes[1].axvline(PAPER_GAIN, color="#D55E00", ls="--", lw=1.2, zorder=1)
+    above = {"va": "bottom", "ha": "center", "fontsize": 7, "color": "#D55E00"}
+    axes[1].text(PAPER_GAIN, 1, f"the paper's +{PAPER_GAIN} %", transform=axes[1].get_xaxis_transform(), **above)
+    ticks = axes[0].set_yticks(
+        places, [f"{titles.get(r.dataset, r.dataset)}, {r.runs} runs" for r in table.itertuples()]
+    )
+    for tick, row in zip(ticks, table.itertuples(), strict=True):
+        tick.label1.set_weight("normal" if row.dataset in titles else "bold")
+    for row in table[heads].itertuples():
+        question, at = f"{row.kind}: {row.one} − {row.other}", (0, places[row.Index] - 1)
+        style = {
+            "xycoords": axes[0].get_yaxis_transform(),
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "center",
+        }
+        axes[0].annotate(question, at, (-7, 0), fontsize=8, weight="bold", **style)
+    axes[0].set_ylim(places.iloc[-1] + 0.6, -0.6)
+    axes[0].set_xlabel("difference of robust accuracy, percentage points")
+    axes[1].set_xlabel("relative change, %")
+    return figure
 
 
 def up_to(gains: pd.DataFrame, titles: dict[str, str]) -> Figure:

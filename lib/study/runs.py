@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib import evaluation
 from lib.data.splits import class_counts
-from lib.evaluation import claims, natural, planned
+from lib.evaluation import claims, natural, planned, tasks
 from lib.evaluation.convergence import convergence
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
@@ -127,15 +127,16 @@ class Runs:
         met = [name for name, n in zip(alone, runs[1:], strict=True) if n == runs[0]]  # by every run
         sides = {planned.WORST: self.worst} | {name: alone[name] for name in met}
         sensitivity = {name: planned.effects(worst, predictions, primary, budgets) for name, worst in sides.items()}
-        variants = dict.fromkeys(self.worst["variant"])
+        variants, pairs = dict.fromkeys(self.worst["variant"]), [*map(list, dict.fromkeys(map(tuple, plan.pairs)))]
         over_baseline = [[name, "baseline"] for name in variants if name != "baseline"]
         return {
             "effects": planned.effects(self.worst, predictions, plan, budgets),
             "sensitivity": pd.concat([table.assign(attack=name) for name, table in sensitivity.items()]),
-            "clean_by_run": planned.clean_by_run(predictions, plan.pairs),
-            "effects_by_run": planned.by_run(self.worst, plan.pairs, budgets),
+            "clean_by_run": planned.clean_by_run(predictions, pairs),
+            "effects_by_run": planned.by_run(self.worst, pairs, budgets),
             "robust_by_run": planned.over_budgets(self.worst, budgets),
             "up_to": planned.largest_gains(self.worst, over_baseline),
+            "tasks": tasks.beside_published(self.profile, outcomes, predictions),
             "dose": planned.dose(self.frames["branch"], self.worst, budgets),
             "spread": planned.spread_by_run(self.frames["spread"]),
         }
