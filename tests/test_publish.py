@@ -1,12 +1,14 @@
 """What `./reproduce publish` takes of a run: whole, or in brief for a run beside another."""
 
+import re
+
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import StudyError
+from lib import ROOT, StudyError
 from tools import publish
 
 DRAWN = ("robust_accuracy", "planned", "gradcam")
@@ -60,3 +62,36 @@ def test_an_unfinished_run_is_refused_and_what_is_published_stays(run, tmp_path)
     with pytest.raises(StudyError, match="holds no tables"):
         publish.publish(run, target)
     assert taken(target) == {"index.md"}
+
+
+def test_of_data_that_may_not_be_passed_on_no_picture_is_taken(run, tmp_path):
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    outputs = [
+        nbformat.v4.new_output("display_data", {"image/png": pixel}),
+        nbformat.v4.new_output("stream", text="n = 1"),
+    ]
+    cell = nbformat.v4.new_code_cell(outputs=outputs)
+    open_cell, shown = (nbformat.from_dict(dict(cell) | {"id": name}) for name in ("open", "shown"))
+    shown.metadata["tags"] = ["hide-input", "pictures"]
+    path = run / "notebooks" / "06_results.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[open_cell, shown]), path)
+    for closed in (False, True):
+        publish.publish(run, tmp_path / "published", notebooks=True, closed=closed)
+        assert (tmp_path / "published" / "gradcam.png").exists() is not closed
+        assert (tmp_path / "published" / "planned.png").exists()
+        cells = nbformat.read(tmp_path / "published" / "notebooks" / "06_results.ipynb", 4).cells
+        first, second = (str(cell.outputs) for cell in cells)
+        assert "image/png" in first
+        assert ("image/png" in second, publish.CLOSED in second) == (not closed, closed)
+        assert "n = 1" in second
+
+
+def test_every_cell_that_shows_images_says_so():
+    shows = r"imshow|samples\(|xray_pipeline\(|adversarial_examples\(|figures\.gradcam\(|charts\.examples\("
+    drawn = set()
+    for path in sorted((ROOT / "notebooks").glob("0[1-6]_*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "code" and re.search(shows, cell.source):
+                assert "pictures" in cell.metadata.get("tags", []), f"{path.name}: {cell.source}"
+                drawn |= set(re.findall(r'figures\.save\(.*?"(\w+)"', cell.source))
+    assert set(publish.PICTURES) <= drawn

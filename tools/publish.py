@@ -5,7 +5,7 @@ puts the published numbers into the README, and, of the default run, its outputs
 x-ray where ChestX-ray14 lay under data/raw when 01 ran). Of a run on original data it packs the results of every
 network; with `--networks` that is all it does, so that finished ones are safe while others are still trained. With
 `--brief`, for a run beside another, it takes the answer's figures and the tables alone; what was seen image by image
-is in the packed results.
+is in the packed results. Of data that may not be passed on it takes no picture.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from PIL import Image
 
 from lib import PUBLISHED, ROOT, StudyError
 from lib.artifacts import PROVENANCE
+from lib.data import DATASETS
 from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
 from lib.report.page import MAIN_FIGURES, with_palette
@@ -31,6 +32,8 @@ from tools.readme import render_notebooks, write_readme
 LARGEST = 300_000  # bytes of a figure
 WIDEST = 1100  # pixels of a picture in a notebook
 DEFAULT = "quick"
+PICTURES = ("adversarial_examples", "gradcam")  # figures that show images; in notebooks, cells with the tag `pictures`
+CLOSED = "Pictures of these data may not be passed on: run the notebook on your own copy to see them."
 
 
 def shrink(source: Path, target: Path) -> None:
@@ -41,9 +44,12 @@ def shrink(source: Path, target: Path) -> None:
         with_palette(picture, width).save(target, optimize=True)
 
 
-def slim(notebook: Path) -> None:
-    """Let a rendered notebook hold its pictures with palettes, and no wider than a page shows them."""
+def slim(notebook: Path, closed: bool = False) -> None:
+    """Let a rendered notebook hold its figures with palettes, no wider than a page; of `closed` data, no images."""
     content = nbformat.read(notebook, as_version=4)
+    for cell in (cell for cell in content.cells if closed and "pictures" in cell.metadata.get("tags", [])):
+        words = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
+        cell.outputs = [*words, nbformat.v4.new_output("stream", text=CLOSED)]
     outputs = [output for cell in content.cells for output in cell.get("outputs", []) if "data" in output]
     for output in outputs:
         if "image/png" in output["data"]:
@@ -53,10 +59,10 @@ def slim(notebook: Path) -> None:
     nbformat.write(content, notebook)
 
 
-def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = False) -> None:
+def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = False, closed: bool = False) -> None:
     """Replace `target` by the figures and tables of a run's folder, and its notebooks if asked; or by less, if `brief`.
 
-    Raises StudyError where the folder holds no finished run.
+    `closed`: of data that may not be passed on. Raises StudyError where the folder holds no finished run.
     """
     tables = run / "tables" if (run / "tables").is_dir() else run
     if not any(tables.glob("*.csv")):
@@ -64,7 +70,8 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
     new = target.with_name(f".{target.name}")
     shutil.rmtree(new, ignore_errors=True)
     (new / tables.relative_to(run)).mkdir(parents=True)
-    for name in (name for name in figures(run) if not brief or name in MAIN_FIGURES):
+    left = PICTURES if closed else ()
+    for name in (name for name in figures(run) if name in MAIN_FIGURES or not (brief or name in left)):
         shrink(run / f"{name}.png", new / f"{name}.png")
         shutil.copy(run / f"{name}{PROVENANCE}", new)
     for pattern in ("*.csv", "*.json", *([] if brief else ["*.csv.gz"])):
@@ -74,7 +81,7 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
         (new / "notebooks").mkdir()
         for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):
-                slim(Path(shutil.copy(file, new / "notebooks")))
+                slim(Path(shutil.copy(file, new / "notebooks")), closed)
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     write_index(target)
@@ -115,7 +122,8 @@ def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
         render_notebooks(profile)  # first, as it refuses a run of other notebooks
         for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
             slim(notebook)
-    publish(run, PUBLISHED / profile.profile, profile.phantom is None and not brief, brief)
+    closed = not profile.phantom and any("no redistribution" in DATASETS[name].licence for name in profile.datasets)
+    publish(run, PUBLISHED / profile.profile, profile.phantom is None and not brief, brief, closed)
     write_readme()
 
 

@@ -168,8 +168,7 @@ def cached(path: Path, key: str, make: Callable[[Path], None], read: Callable[[P
 def as_it_lies(take: bool) -> Iterator[None]:
     """Within it, what other code found of a network (facts with a `variant`) is taken for its own by `cached`, as its
     record then says (`take`: where somebody made sure that this code finds the same); or it raises StudyError, as does
-    what is missing.
-    """
+    what is missing."""
     _as_it_lies[:] = [take]
     try:
         yield

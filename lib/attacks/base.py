@@ -190,8 +190,7 @@ class Attack:
 @dataclass(frozen=True, kw_only=True)
 class TowardsEach(Attack):
     """Goes towards each of the `target_classes` likeliest wrong classes in turn, though any wrong class counts. Given
-    targets, it goes for these alone.
-    """
+    targets, it goes for these alone."""
 
     target_classes: int = 9
 

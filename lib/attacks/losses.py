@@ -1,8 +1,7 @@
 """Losses that attacks raise: of scores (n, classes), int labels (n,) and int targets (n,); they give (n,).
 
-Targets matter to targeted losses only. `through` says what the scores are: logits, or softmax probabilities.
-The margin and the DLR take the scores as they come, which is what attacks made for logits do to a model that
-ends in a softmax.
+Targets matter to targeted losses only. `through` says what the scores are: logits, or softmax probabilities. The margin
+and the DLR take the scores as they come, which is what attacks made for logits do to a model that ends in a softmax.
 """
 
 import keras

@@ -131,9 +131,8 @@ class SquareSteps(Program):
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Square attack, the fourth attack of AutoAttack. `steps`: queries per image. `share`: of the pixels, in
-    the first square.
-    """
+    """Square attack, the fourth attack of AutoAttack. `steps`: queries per image. `share`: of the pixels, in the first
+    square."""
 
     name: str = "square"
     steps: int = 5000

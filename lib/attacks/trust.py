@@ -1,8 +1,7 @@
 """Can this evaluation be trusted? Checks after Carlini et al. 2019 ("On evaluating adversarial robustness",
 sections 4 and 5) and Athalye et al. 2018 ("Obfuscated gradients give a false sense of security", section
 3.1). A model whose gradients are masked looks robust to attacks that follow them; each check looks for one
-sign of that.
-"""
+sign of that."""
 
 import numpy as np
 import pandas as pd

@@ -149,11 +149,10 @@ def images_and_records(
     """The preprocessed images of an index, and what the pass over them saw of each, both in its order.
 
     Images: uint8 (n, size, size, 3), memory-mapped read-only, black where there is a problem; never raises for a bad
-    one. Records: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of the
-    preprocessed pixels ("" if not decoded); width and height in pixels,
-    mode (Pillow's name of what is stored) and format of the file (0 or "" if unknown); flawed, whether JPEG data have a
-    mistake that the decoder worked around; problem, "" when fine, else empty, unreadable, truncated, damaged or tiny (a
-    side under `lib.data.decoding.TINY` pixels).
+    one. Records: image_id; sha256 of the file's bytes ("" if it cannot be read); content, a digest of the preprocessed
+    pixels ("" if not decoded); width and height in pixels, mode (Pillow's name of what is stored) and format of the
+    file (0 or "" if unknown); flawed, whether JPEG data have a mistake that the decoder worked around; problem, "" when
+    fine, else empty, unreadable, truncated, damaged or tiny (a side under `lib.data.decoding.TINY` pixels).
 
     The first call decodes every image on all cores and keeps both under `cache_dir`; later calls map them. The cache is
     keyed by the preprocessing parameters and by path, size and modification time of every file, so a change of any

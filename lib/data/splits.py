@@ -56,11 +56,10 @@ def _without_empty(index: pd.DataFrame) -> pd.DataFrame:
 def _assign(counts: np.ndarray, fractions: dict[str, float], rng: np.random.Generator) -> np.ndarray:
     """Give each group (row of class counts) to a split, so that every class comes close to the fractions.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with whole groups: in the order of their
-    rarest class and then of their size, each group goes, if it fits, where the largest part of that class is
-    still wanted.
-    The part and not the number of images, or all large groups (patients with many follow-ups) would be train.
-    Where groups are single images, a split ends less than one image above what is wanted of any class.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with whole groups: in the order of their rarest
+    class and then of their size, each group goes, if it fits, where the largest part of that class is still wanted. The
+    part and not the number of images, or all large groups (patients with many follow-ups) would be train. Where groups
+    are single images, a split ends less than one image above what is wanted of any class.
     """
     names = np.array(list(fractions))
     share = np.array(list(fractions.values()))
@@ -120,10 +119,9 @@ def _in_two_splits(index, what):
 def subset(index: pd.DataFrame, n: int | Mapping[str, int], seed: int) -> pd.DataFrame:
     """Keep at most `n` images of each split (or n[split], other splits whole), stratified by class.
 
-    The rule: within a split and class, images are put in a random order fixed by the seed; the image of rank
-    r among m gets the key r / m; the n smallest keys stay. So classes keep their proportions, no class
-    vanishes while n is at least the number of classes, and a smaller subset is part of every larger one. Rows
-    keep their order.
+    The rule: within a split and class, images are put in a random order fixed by the seed; the image of rank r among m
+    gets the key r / m; the n smallest keys stay. So classes keep their proportions, no class vanishes while n is at
+    least the number of classes, and a smaller subset is part of every larger one. Rows keep their order.
     """
     limits = dict(n) if isinstance(n, Mapping) else dict.fromkeys(SPLITS, n)
     rows = index.sort_values("image_id")[["label", "split"]]

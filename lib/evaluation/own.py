@@ -121,9 +121,8 @@ def load_images(
 
     `labels`: None for a folder with a folder for each class (in the order of their names, or of `classes`), else a CSV
     with columns image (path in the folder) and label (a class by name, or by number). In `notes` it leaves a sentence
-    on files that are "not read" and on images that are "dark", where there are any. `read`: as in `benchmark`.
-    Raises StudyError for a missing or
-    unreadable file, named with its row.
+    on files that are "not read" and on images that are "dark", where there are any. `read`: as in `benchmark`. Raises
+    StudyError for a missing or unreadable file, named with its row.
     """
     if not folder.is_dir():
         raise StudyError(f"There is no folder {folder}.")

@@ -237,10 +237,9 @@ def _percent(first, second):
 def _resample(first, second, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Accuracies of two variants in bootstrap resamples, each of shape (PAIRED_RESAMPLES,).
 
-    Images are drawn with all their outcomes, seeds with all their images, crossed (Owen 2007, "The
-    pigeonhole bootstrap", which errs on the wide side). S seeds are drawn S - 1 at a time: with so few,
-    drawing S would understate their variance by (S - 1) / S (Rao and Wu 1988). The two images more are
-    explained in `paired_difference`.
+    Images are drawn with all their outcomes, seeds with all their images, crossed (Owen 2007, "The pigeonhole
+    bootstrap", which errs on the wide side). S seeds are drawn S - 1 at a time: with so few, drawing S would understate
+    their variance by (S - 1) / S (Rao and Wu 1988). The two images more are explained in `paired_difference`.
     """
     rng = np.random.default_rng(seed)
     seeds, images = first.shape

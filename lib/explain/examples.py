@@ -7,9 +7,8 @@ from lib.explain.selected import masked, masks, spread
 
 
 def examples(study, n: int) -> list[dict]:
-    """Rows for `lib.report.charts.examples`: n of the masked images, spread over the classes, and blurred
-    gradient energies.
-    """
+    """Rows for `lib.report.charts.examples`: n of the masked images, spread over the classes, and blurred gradient
+    energies."""
     rows = masked(study)
     rows = spread(rows, n)
     images, labels = study.pixels(rows), rows["label"].to_numpy()

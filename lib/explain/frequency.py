@@ -1,9 +1,8 @@
-"""Perturbations by spatial frequency, in the discrete cosine transform of Shao et al. 2021 (section 4.3
-there).
+"""Perturbations by spatial frequency, in the discrete cosine transform of Shao et al. 2021 (section 4.3 there).
 
-The transform is orthonormal (type II), so energies of coefficients add up to the energy of the perturbation,
-and it sees no edge where an image ends, as a Fourier transform would. Frequencies are in cycles per pixel:
-coefficient k of N has k / 2N, up to 0.5 along one axis and sqrt(0.5) along the diagonal.
+The transform is orthonormal (type II), so energies of coefficients add up to the energy of the perturbation, and it
+sees no edge where an image ends, as a Fourier transform would. Frequencies are in cycles per pixel: coefficient k of N
+has k / 2N, up to 0.5 along one axis and sqrt(0.5) along the diagonal.
 """
 
 import numpy as np
@@ -16,11 +15,10 @@ def radius(height: int, width: int) -> np.ndarray:
 
 
 def filtered(perturbations, cutoff: float, keep: str) -> np.ndarray:
-    """Perturbations (n, H, W, C) with only their frequencies below ("low") or from ("high") the cutoff on,
-    float32.
+    """Perturbations (n, H, W, C) with only their frequencies below ("low") or from ("high") the cutoff on, float32.
 
-    The two add up to the whole, as in Shao et al. 2021, equation 2; nothing is scaled up again, so that a
-    filtered perturbation is a part of the original one.
+    The two add up to the whole, as in Shao et al. 2021, equation 2; nothing is scaled up again, so that a filtered
+    perturbation is a part of the original one.
     """
     perturbations = np.asarray(perturbations, np.float64)
     coefficients = dctn(perturbations, axes=(1, 2), norm="ortho")

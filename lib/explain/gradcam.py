@@ -121,9 +121,8 @@ def _laid_out(model):
 def attention_map(model: keras.Model, images, upsample: bool = True, batch_size: int = 16) -> np.ndarray:
     """The soft attention block's weight per position: the sum of its K maps (section 3.3).
 
-    `images`: RGB pixels in [0, 255], shape (n, H, W, 3). Returns float32, shape (n, h, w) of the block's
-    input, each map summing to K, or interpolated to (n, H, W) if `upsample`. Raises StudyError for a model
-    without the block.
+    `images`: RGB pixels in [0, 255], shape (n, H, W, 3). Returns float32, shape (n, h, w) of the block's input, each
+    map summing to K, or interpolated to (n, H, W) if `upsample`. Raises StudyError for a model without the block.
     """
     images = np.asarray(images, np.float32)
     _, maps = _layer(model, "soft_attention").output
@@ -164,8 +163,7 @@ def map_shift(clean, adversarial, size: tuple[int, int]) -> pd.DataFrame:
 
 
 def top_area(maps, share) -> np.ndarray:
-    """The region of the highest values of each map (n, H, W) that covers `share`, a number or (n,), of the
-    area.
+    """The region of the highest values of each map (n, H, W) that covers `share`, a number or (n,), of the area.
 
     Values that tie for the last places share them equally, so that no order of pixels is preferred.
     """
@@ -191,10 +189,9 @@ def overlap(first, second, share: float = 0.2) -> np.ndarray:
 def choose_images(labels, correct_by_variant: dict, n: int, seed: int) -> np.ndarray:
     """Positions of min(n, images) images to show, by a rule: int64, sorted by class, then by position.
 
-    First come images that every variant classifies correctly when clean: classes, in the order of their
-    labels, give one such image each in turn, drawn at random from `seed`. Only if all of these are fewer
-    than n do the others follow, in the same way. `labels`: int, shape (images,); `correct_by_variant`:
-    variant -> bool, shape (images,).
+    First come images that every variant classifies correctly when clean: classes, in the order of their labels, give
+    one such image each in turn, drawn at random from `seed`. Only if all of these are fewer than n do the others
+    follow, in the same way. `labels`: int, shape (images,); `correct_by_variant`: variant -> bool, shape (images,).
     """
     labels = np.asarray(labels)
     eligible = np.logical_and.reduce(list(correct_by_variant.values()))

@@ -1,6 +1,5 @@
-"""The measures of 05_why on a study's models: per-image tables, as artifacts on disk, for every variant that
-was trained.
-"""
+"""The measures of 05_why on a study's models: per-image tables, as artifacts on disk, for every variant that was
+trained."""
 
 import logging
 
@@ -20,9 +19,7 @@ axis.
 
 
 def _perturbed(study, variant, images, labels, epsilon):
-    """The images perturbed in each way at a budget: (attack, norm) to images. L2 balls have the same size per
-    pixel.
-    """
+    """The images perturbed in each way at a budget: (attack, norm) to images. L2 balls have the same size per pixel."""
     classifier, per_pixel = study.classifier(variant), np.sqrt(np.prod(images.shape[1:]))
     perturbed = {("noise", "linf"): noise(study, images, epsilon)}
     for name, norm, size in (("fgsm", "linf", 1), ("pgd", "linf", 1), ("pgd", "l2", per_pixel)):
@@ -119,8 +116,7 @@ def _where(study, variant, rows, found):
 
 def loss_surface(study) -> pd.DataFrame:
     """How the loss lies around each image: dataset, variant, seed, image_id, label, correct, margin, slope (by
-    gradient, per gray level), slope_by_attack, distance (margin / slope, gray levels).
-    """
+    gradient, per gray level), slope_by_attack, distance (margin / slope, gray levels)."""
     rows, why = common(study), study.profile.evaluation.why
 
     def measure(variant):
@@ -149,8 +145,7 @@ def loss_surface(study) -> pd.DataFrame:
 
 def frequencies(study) -> pd.DataFrame:
     """Parts of perturbations by frequency, per image: dataset, variant, seed, image_id, source (clean, or pgd),
-    epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that the filter leaves).
-    """
+    epsilon, cutoff (0: unfiltered), keep (low, high or all), correct, energy (the share that the filter leaves)."""
     rows, why = common(study), study.profile.evaluation.why
 
     def measure(variant):

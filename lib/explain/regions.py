@@ -1,7 +1,6 @@
 """Where a perturbation lies and where a map points, against the lesion and the model's own salient region.
 
-A region is a float array (n, H, W) in [0, 1], the share of each pixel that belongs to it; a mask is one of 0
-and 1.
+A region is a float array (n, H, W) in [0, 1], the share of each pixel that belongs to it; a mask is one of 0 and 1.
 """
 
 from pathlib import Path
@@ -21,11 +20,10 @@ SEGMENTATIONS = "HAM10000_segmentations_lesion_tschandl"
 def lesion_masks(image_ids, dataset: str, folder: str | Path, size: int) -> tuple[np.ndarray, str]:
     """Masks of what makes an image's label, bool (n, size, size), and where they come from.
 
-    Looked for in the data set's folder, in this order: `masks/` (phantoms), the lesion segmentations of
-    HAM10000 (Tschandl et al. 2018, `<image_id>_segmentation.png`), the pneumothorax boxes of NIH (Wang et al.
-    2017, BBox_List_2017.csv; a box counts as a mask). Masks are resized as images are. An image without one
-    has an empty mask; where a set has none at all the source is "". Raises StudyError for a mask file that
-    cannot be read.
+    Looked for in the data set's folder, in this order: `masks/` (phantoms), the lesion segmentations of HAM10000
+    (Tschandl et al. 2018, `<image_id>_segmentation.png`), the pneumothorax boxes of NIH (Wang et al. 2017,
+    BBox_List_2017.csv; a box counts as a mask). Masks are resized as images are. An image without one has an empty
+    mask; where a set has none at all the source is "". Raises StudyError for a mask file that cannot be read.
     """
     ids, folder = [str(i) for i in image_ids], Path(folder)
     found = np.zeros((len(ids), size, size), bool)
@@ -67,18 +65,15 @@ def _cells(start, length, size) -> slice:
 
 
 def energy(perturbation) -> np.ndarray:
-    """Energy per pixel, the sum of squares over channels, float64 (n, H, W), of perturbations (n, H, W,
-    C).
-    """
+    """Energy per pixel, the sum of squares over channels, float64 (n, H, W), of perturbations (n, H, W, C)."""
     return np.square(np.asarray(perturbation, np.float64)).sum(axis=-1)
 
 
 def energy_share(energies, region) -> np.ndarray:
     """Share of each image's energy (n, H, W) that lies in a region, float (n,); NaN where there is no energy.
 
-    Energy spread evenly gives the region's share of the area; the two together say whether a perturbation
-    seeks a region. (An L-inf perturbation is nearly even by construction: most pixels move by the whole
-    budget.)
+    Energy spread evenly gives the region's share of the area; the two together say whether a perturbation seeks a
+    region. (An L-inf perturbation is nearly even by construction: most pixels move by the whole budget.)
     """
     total = energies.sum(axis=(1, 2))
     inside = (energies * region).sum(axis=(1, 2))
@@ -86,9 +81,8 @@ def energy_share(energies, region) -> np.ndarray:
 
 
 def enlarged(maps, size: tuple[int, int]) -> np.ndarray:
-    """Maps (n, h, w), h and w at least 2, interpolated to images of `size`, float32 (n, H, W): bilinear,
-    half-pixel centres.
-    """
+    """Maps (n, h, w), h and w at least 2, interpolated to images of `size`, float32 (n, H, W): bilinear, half-pixel
+    centres."""
     maps = np.asarray(maps, np.float32)
     return np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps])
 
@@ -96,8 +90,7 @@ def enlarged(maps, size: tuple[int, int]) -> np.ndarray:
 def pointing(maps, masks) -> np.ndarray:
     """The pointing game (Zhang et al. 2018), without their tolerance: does the highest pixel lie in the mask?
 
-    Float (n,): the share of the highest pixels that do, should several tie. By chance: the mask's share of
-    the area.
+    Float (n,): the share of the highest pixels that do, should several tie. By chance: the mask's share of the area.
     """
     highest = np.asarray(maps) == np.max(maps, axis=(1, 2), keepdims=True)
     return (highest & masks).sum(axis=(1, 2)) / highest.sum(axis=(1, 2))

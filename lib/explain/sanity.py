@@ -28,11 +28,10 @@ def randomisation_steps(model: keras.Model) -> list[tuple[str, list[str]]]:
 
 
 def randomised(model: keras.Model, seed: int = 0):
-    """Copies of a model with ever more of it randomised: yields (step, model), the same object further
-    destroyed.
+    """Copies of a model with ever more of it randomised: yields (step, model), the same object further destroyed.
 
-    Randomising permutes the numbers within each tensor of a layer, which keeps their distribution, and with
-    it the scale of the activations, and destroys what they say. The model itself is left as it is.
+    Randomising permutes the numbers within each tensor of a layer, which keeps their distribution, and with it the
+    scale of the activations, and destroys what they say. The model itself is left as it is.
     """
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
@@ -45,9 +44,7 @@ def randomised(model: keras.Model, seed: int = 0):
 
 
 def agreement(first, second) -> np.ndarray:
-    """Spearman's rank correlation of two maps' cells, float (n,), of maps (n, h, w); NaN where one is
-    constant.
-    """
+    """Spearman's rank correlation of two maps' cells, float (n,), of maps (n, h, w); NaN where one is constant."""
     unknown = constant(first) | constant(second)
     return np.array(
         [

@@ -1,8 +1,7 @@
 """What all measures of 05_why share: the selected images, the attacks, and where what comes out is kept.
 
-All variants look at the same images. `common` images are drawn from the attacked ones, right or wrong;
-`masked` images have a lesion mask, so that there is something to point to, and those that every variant gets
-right come first.
+All variants look at the same images. `common` images are drawn from the attacked ones, right or wrong; `masked` images
+have a lesion mask, so that there is something to point to, and those that every variant gets right come first.
 """
 
 import functools
@@ -28,11 +27,10 @@ def masks(study, rows: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 @functools.cache  # several measures ask, and every mask of the test split is looked into
 def masked(study) -> pd.DataFrame:
-    """The images that maps and energies are measured on: rows of the index, of the test split, with a mask if
-    any has one.
+    """The images that maps and energies are measured on: rows of the index, of the test split, with a mask if any has
+    one.
 
-    Chosen as Grad-CAM's are (`lib.explain.choose_images`): those that every variant gets right when clean
-    come first.
+    Chosen as Grad-CAM's are (`lib.explain.choose_images`): those that every variant gets right when clean come first.
     """
     test = study.index[study.index["split"] == "test"]
     found, _ = masks(study, test)
@@ -67,9 +65,7 @@ def attack_all(study, name, norm="linf"):
 
 
 def noise(study, images, epsilon):
-    """Images with every pixel moved up or down by epsilon, at random: what a perturbation without a model
-    does.
-    """
+    """Images with every pixel moved up or down by epsilon, at random: what a perturbation without a model does."""
     rng = np.random.default_rng(study.seed)
     return np.clip(images + epsilon * rng.choice(np.float32([-1, 1]), images.shape), 0, 255)
 

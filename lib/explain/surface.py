@@ -1,8 +1,7 @@
 """The loss around an image: how large the margin is, and how fast it can fall.
 
-With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies
-at the L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its
-slope is small.
+With m(x) = z_y(x) - max_{k != y} z_k(x), the margin of the logits, the nearest mistake of a linear model lies at the
+L-inf distance m / ||grad m||_1: a network is robust at x because its margin is large or because its slope is small.
 """
 
 from dataclasses import dataclass
@@ -43,9 +42,7 @@ def loss_gradient(classifier, images, labels, loss: str = "crossentropy") -> tup
 
 
 def margins(logits, labels) -> np.ndarray:
-    """Logit of the true class less the best other one, float (n,), of logits (n, classes): negative when
-    wrong.
-    """
+    """Logit of the true class less the best other one, float (n,), of logits (n, classes): negative when wrong."""
     rows, logits = np.arange(len(labels)), np.asarray(logits, float)
     others = logits.copy()
     others[rows, labels] = -np.inf
@@ -54,8 +51,7 @@ def margins(logits, labels) -> np.ndarray:
 
 def lipschitz_by_gradient(classifier, images, labels) -> np.ndarray:
     """||grad m||_1, float (n,): the local Lipschitz constant of the margin in L-inf, to first order, per gray
-    level.
-    """
+    level."""
     _, gradient = loss_gradient(classifier, images, labels, "margin")
     return np.abs(gradient).sum(axis=(1, 2, 3), dtype=np.float64)
 
@@ -64,9 +60,8 @@ def lipschitz_by_attack(classifier, images, adversarial, labels) -> np.ndarray:
     """|m(x) - m(x')| / ||x - x'||_inf, float (n,), per gray level: a lower bound of the constant over the
     ball.
 
-    The empirical local Lipschitz constant of Yang et al. 2020 ("A closer look at accuracy vs. robustness",
-    equation 3) with the margin as the function and an attack's images, which lower the margin, as x'. NaN
-    where x' = x.
+    The empirical local Lipschitz constant of Yang et al. 2020 ("A closer look at accuracy vs. robustness", equation 3)
+    with the margin as the function and an attack's images, which lower the margin, as x'. NaN where x' = x.
     """
     images, adversarial = np.float32(images), np.float32(adversarial)
     fall = np.abs(margins(classifier.logits(images), labels) - margins(classifier.logits(adversarial), labels))

@@ -8,8 +8,8 @@ from keras import layers, ops
 class SoftAttention(layers.Layer):
     """Soft attention, f_sa = gamma * t * sum_k softmax(W_k * t), the softmax over positions.
 
-    Input: a feature map t, float, shape (n, h, w, c). Returns a pair: the weighted features, shape
-    (n, h, w, c), and the K attention maps, shape (n, h, w, K), each of which sums to 1 over h x w.
+    Input: a feature map t, float, shape (n, h, w, c). Returns a pair: the weighted features, shape (n, h, w, c), and
+    the K attention maps, shape (n, h, w, K), each of which sums to 1 over h x w.
 
     The paper (section 3.3) gives no formula and refers to Datta et al. 2021, whose article and whose code differ.
     `form="formula"` follows the article's equation: W_k is a 3 x 3 x c kernel and gamma a learnable scalar.
@@ -20,10 +20,9 @@ class SoftAttention(layers.Layer):
     only 2h - 1 ever meet the input. (That is what "same" padding means and what is computed here. TensorFlow's own 3D
     convolution is not reliable on a CPU when the stride exceeds the kernel, neither forward, with oneDNN, nor backward,
     so that the public code's input gradients are wrong there.) Both forms have 9 c K + K weights, and the formula one
-    more for gamma, which `train_gamma=False` fixes.
-    `form="uniform"` is the control for attention itself: each map is 1 / (h w) everywhere, so that the block scales the
-    features by K / (h w), as the reference does on average, or by `scale` where that is given; it has the reference's
-    weights, which nothing trains.
+    more for gamma, which `train_gamma=False` fixes. `form="uniform"` is the control for attention itself: each map is 1
+    / (h w) everywhere, so that the block scales the features by K / (h w), as the reference does on average, or by
+    `scale` where that is given; it has the reference's weights, which nothing trains.
     """
 
     def __init__(self, maps=16, gamma=0.01, form="formula", train_gamma=True, scale=None, **kwargs):

@@ -59,9 +59,7 @@ def examples(rows: list[dict]) -> Figure:
 
 
 def density(table: pd.DataFrame, epsilon: float) -> Figure:
-    """How densely energy lies in each region, with 95 % intervals, a panel per region; perturbations at one
-    budget.
-    """
+    """How densely energy lies in each region, with 95 % intervals, a panel per region; perturbations at one budget."""
     table = table[table["epsilon"].isin([0, epsilon])]
     regions = [name for name in REGIONS if name in set(table["region"])]
     figure, axes = plt.subplots(1, len(regions), figsize=(WIDTH, 2.5), sharey=True, sharex=True, squeeze=False)
@@ -92,8 +90,7 @@ def _points(ax, x, y, low, high, variant, **options):
 def maps(table: pd.DataFrame) -> Figure:
     """How well maps point at the lesion and how far they move, against the budget: a panel per measure.
 
-    Solid and dashed: PGD in L-inf by variant; open markers: the attention block's own map; dotted: random
-    signs.
+    Solid and dashed: PGD in L-inf by variant; open markers: the attention block's own map; dotted: random signs.
     """
     measures = [m for m in MAP_MEASURES if m in set(table["measure"])]
     figure, axes = plt.subplots(1, len(measures), figsize=(WIDTH, 2.4), squeeze=False)
@@ -185,8 +182,7 @@ def _curve(ax, x, table, value, variant, **options):
 
 def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """The attentive network over each other variant: margin, slope and what follows from them; 1 is no change. A panel
-    per data set, a marker per training run.
-    """
+    per data set, a marker per training run."""
     measures, datasets, others = (list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against"))
     runs = sorted(set(zip(table["against"], table["seed"], strict=True)),
                   key=lambda run: (others.index(run[0]), run[1]))  # fmt: skip
@@ -211,8 +207,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 
 def _ratio_axis(ax):
     """A log axis from a half to twofold at least, and to 30-fold at most: of a wider interval the ends are not seen, as
-    the rest could not be; where it is long, ticks at powers of ten only.
-    """
+    the rest could not be; where it is long, ticks at powers of ten only."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     low, high = max(min(low, 0.45), 1 / 30), min(max(high, 2.2), 30)

@@ -32,8 +32,7 @@ ARROW = {"linestyle": "", "marker": r"$\uparrow$", "markersize": 6}
 
 def attack_in_full(attack: Attack, classes: int | None = None) -> str:
     """An attack's name with the numbers that the profile gives it, such as `PGD (20 steps)`; of an AutoAttack that is
-    cut short also the published ones. `classes`: of the data, where they are of one set.
-    """
+    cut short also the published ones. `classes`: of the data, where they are of one set."""
     published = AutoAttack() if attack.attack == "autoattack" else None
 
     def said(name, value):

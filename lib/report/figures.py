@@ -187,9 +187,8 @@ def confusion(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Figure:
 def adversarial_examples(rows: list[dict], title: str) -> Figure:
     """Strips of clean image, amplified perturbation and adversarial image, per variant; `title` names the attack.
 
-    Each row: `title`, `clean` (h, w, 3), `clean_says` per variant, and per variant in `attacked`:
-    `image` (h, w, 3), `says` and `outcome` (fooled or not). Every perturbation is amplified to fill the gray
-    levels; the factor is named.
+    Each row: `title`, `clean` (h, w, 3), `clean_says` per variant, and per variant in `attacked`: `image` (h, w, 3),
+    `says` and `outcome` (fooled or not). Every perturbation is amplified to fill the gray levels; the factor is named.
     """
     variants = list(rows[0]["attacked"])
     columns = 1 + 2 * len(variants)

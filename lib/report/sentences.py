@@ -100,8 +100,7 @@ def maps(change, fewest: int, label: str) -> str:
 
 def branch(clean_accuracy: pd.DataFrame, model: Model) -> str:
     """Whether the attention branch is on: gamma of the attention models that were kept; "" if there are none, or where
-    gamma shuts nothing off. `model`: the profile's section.
-    """
+    gamma shuts nothing off. `model`: the profile's section."""
     gamma = clean_accuracy.loc[clean_accuracy["variant"] == "attention", "gamma"].dropna()
     if gamma.empty or not model.gated:
         return ""
@@ -214,8 +213,7 @@ def planned(effects: pd.DataFrame, titles: dict[str, str], label: str, inactive=
 
 def lead(primary, controls=(), off=None) -> str:
     """The answer in a few words: none where attention is off, or where no interval of the positive control, as planned
-    or with the runs added, lies above 0.
-    """
+    or with the runs added, lies above 0."""
     if off and off.all:
         return "Not testable."
     if controls and all(control.runs > 1 and not control.ci_low > 0 for control in controls):

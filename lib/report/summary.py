@@ -39,11 +39,10 @@ def _interval_rows(table, keys, values):
 
 
 def density(where: pd.DataFrame) -> pd.DataFrame:
-    """How densely energy lies in a region: its share there by the region's share of the area, 1 if it is
-    spread evenly.
+    """How densely energy lies in a region: its share there by the region's share of the area, 1 if it is spread evenly.
 
-    `where` as from `measured.where_it_is_hit`. One row per run, region (lesion, gradcam, attention), attack,
-    norm and epsilon: n, mean, ci_low, ci_high (bootstrap over images), undefined.
+    `where` as from `measured.where_it_is_hit`. One row per run, region (lesion, gradcam, attention), attack, norm and
+    epsilon: n, mean, ci_low, ci_high (bootstrap over images), undefined.
     """
     energies = where[where["kind"] == "energy"].rename(columns={"target": "region"})
     energies = energies.assign(density=energies["share"] / energies["area"])
@@ -85,12 +84,10 @@ def surface(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def surface_ratios(table: pd.DataFrame, attentive: str = "attention") -> pd.DataFrame:
-    """Attention against each other variant, image by image: the geometric mean of the ratios, with a 95 %
-    interval.
+    """Attention against each other variant, image by image: the geometric mean of the ratios, with a 95 % interval.
 
-    Over images that both get right and on which both values are above 0 (n; `undefined` counts the others). A
-    ratio of distances is the ratio of margins over that of slopes, on the same images, so the two say which
-    of them changed.
+    Over images that both get right and on which both values are above 0 (n; `undefined` counts the others). A ratio of
+    distances is the ratio of margins over that of slopes, on the same images, so the two say which of them changed.
     """
     rows = []
     for (dataset, seed), here in table.groupby(["dataset", "seed"], sort=False):
@@ -108,9 +105,8 @@ def surface_ratios(table: pd.DataFrame, attentive: str = "attention") -> pd.Data
 
 
 def frequency(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy under filtered perturbations: per run, source, epsilon, cutoff and keep, with Wilson's 95 %
-    interval; and `energy`, the mean share of the perturbation's energy that the filter leaves.
-    """
+    """Accuracy under filtered perturbations: per run, source, epsilon, cutoff and keep, with Wilson's 95 % interval;
+    and `energy`, the mean share of the perturbation's energy that the filter leaves."""
     keys = [*RUN, "source", "epsilon", "cutoff", "keep"]
     table = table[table["source"] != "gradient"]
     energy = table.groupby(keys, sort=False)["energy"].mean().to_numpy()
@@ -125,7 +121,5 @@ def sanity(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def direction(row, nothing, more, less):
-    """What an interval, a row with ci_low and ci_high, says of a change: `more` or `less` if it excludes
-    `nothing`.
-    """
+    """What an interval, a row with ci_low and ci_high, says of a change: `more` or `less` if it excludes `nothing`."""
     return more if row["ci_low"] > nothing else less if row["ci_high"] < nothing else "no difference seen"

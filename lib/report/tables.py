@@ -275,9 +275,9 @@ def styled(table: pd.DataFrame, *without: str):
 
 
 def latex(table: pd.DataFrame, title: str, name: str) -> str:
-    """A table of texts as LaTeX for booktabs, a value and its interval in one column; `longtable` where it is long.
+    """A table of texts as LaTeX for booktabs, a value and its interval in one column; over pages where it is long.
 
-    The columns of an interval end in `low` and `high` and follow that of their value. Sentences break their lines.
+    The columns of an interval end in `low` and `high` and follow that of their value.
     """
     table = table.copy()
     for low in [column for column in table if column.endswith("low")]:
@@ -286,25 +286,13 @@ def latex(table: pd.DataFrame, title: str, name: str) -> str:
         both = table[value] + " (" + table[low] + " to " + table[high] + ")"
         table[value] = table[value].where(table[low] == "-", both)
         table = table.drop(columns=[low, high])
-    longest = {column: table[column].str.len().max() for column in table}
-    share = {column: length**0.5 for column, length in longest.items() if length > 30}
-    widths = [
-        rf"p{{{0.5 * share[column] / sum(share.values()):.2f}\linewidth}}" if column in share else "l"
-        for column in table
-    ]
-    long = len(table) > 30 or (bool(share) and table.map(len).to_numpy().sum() > 2500)
-    body = table.rename(columns=lambda column: column.replace("_", " ")).to_latex(
-        index=False, escape=True, caption=re.sub(r"([%&_#${}])", r"\\\1", title),
-        label=f"tab:{name}",
-        longtable=long, column_format="".join(widths), position=None if long else "tb",
-    )  # fmt: skip
-    body = body.translate(str.maketrans(SYMBOLS))
-    if long:  # over pages, turned
-        body = f"\\begin{{landscape}}\\tiny\\setlength{{\\tabcolsep}}{{3pt}}\n{body}\\end{{landscape}}\n"
-        return f"% needs \\usepackage{{booktabs,longtable,pdflscape}}\n{body}"
+    table.columns = [column.replace("_", " ") for column in table]
+    long, caption = len(table) > 30, re.sub(r"([%&_#${}])", r"\\\1", title)
+    body = table.to_latex(index=False, escape=True, caption=caption, label=f"tab:{name}", longtable=long)
+    body = f"% needs \\usepackage{{booktabs,graphicx,longtable}}\n{body.translate(str.maketrans(SYMBOLS))}"
     # A table wider than the text is shrunk to it.
     body = body.replace("\\begin{tabular}", f"\\scriptsize\n{FIT}{{\\begin{{tabular}}", 1)
-    return f"% needs \\usepackage{{booktabs,graphicx}}\n{body.replace('end{tabular}', 'end{tabular}}', 1)}"
+    return body.replace("end{tabular}", "end{tabular}}", 1)
 
 
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"

@@ -1,8 +1,7 @@
 """Where the stages meet: one object that a notebook asks for data, models and outcomes.
 
-Each answer is an artifact on disk. What is there and still belongs to this profile, data and code is read;
-what is not is made, with the stages before it, so that every notebook runs alone and a run that was killed
-goes on where it was.
+Each answer is an artifact on disk. What is there and still belongs to this profile, data and code is read; what is not
+is made, with the stages before it, so that every notebook runs alone and a run that was killed goes on where it was.
 """
 
 import copy
