@@ -218,6 +218,8 @@ def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_pa
 
 def test_gamma_is_followed_once_more_where_the_profile_says_so():
     quick = load_profile("quick")
-    assert [name for name in quick.datasets if quick.contrast_of(name)] == ["chestxray14"]
-    everywhere = quick.model_copy(update={"contrast_dataset": None})
-    assert all(everywhere.contrast_of(name) == quick.contrast for name in quick.datasets)
+    assert not any(map(quick.contrast_of, quick.datasets))
+    everywhere = quick.model_copy(update={"contrast": {"learning_rate": 0.01}})
+    assert all(everywhere.contrast_of(name) == everywhere.contrast for name in quick.datasets)
+    one = everywhere.model_copy(update={"contrast_dataset": "chestxray14"})
+    assert [name for name in quick.datasets if one.contrast_of(name)] == ["chestxray14"]
