@@ -12,7 +12,7 @@ from skimage.color import rgb2lab
 from test_planned import outcomes as made_up
 
 from lib import PUBLISHED
-from lib.evaluation import planned
+from lib.evaluation import planned, tasks
 from lib.evaluation.comparison import under
 from lib.evaluation.natural import CHANGES, accuracies, over_severities
 from lib.profile import Attack, load_profile
@@ -154,6 +154,25 @@ def forest_plot():
     return forest.forest(effects, runs, PLAN.margin, pd.Series({"ham10000": 40.0, "eyepacs": 60.0}), TITLES)
 
 
+def test_the_dots_of_a_comparison_are_its_own_runs():
+    figure = forest_plot()
+    for ax, (_, worst) in zip(figure.axes, planned_runs().groupby("dataset", sort=False), strict=True):
+        table = planned.effects(worst, worst[worst["epsilon"] == 0], PLAN, BUDGETS)
+        dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "."]
+        assert "intact control" in set(table["kind"])
+        assert [len(values) for values in dots] == list(table["runs"])
+        np.testing.assert_allclose([np.mean(values) for values in dots], table["difference"])
+    plt.close(figure)
+
+
+def tasks_plot():
+    made = [made_up(images=60, seeds=6, variants=["baseline", "attention-reference"], rng=rng) for rng in range(3)]
+    rows = [tasks.of_task(t.assign(dataset=d), t[t["epsilon"] == 0].assign(dataset=d), BUDGETS, 2.0)
+            for t, d in zip(made, tasks.TASKS, strict=True)]  # fmt: skip
+    table = pd.concat(rows)
+    return forest.tasks(pd.concat([table, tasks.together(table)]), TITLES)
+
+
 def doses():
     points = planned.by_run(planned_runs(), PLAN.pairs, BUDGETS).rename(columns={"one": "variant"})
     return points.assign(part=np.linspace(0, 60, len(points)))
@@ -178,6 +197,7 @@ def spreads():
 
 DRAWN |= {
     "planned": forest_plot,
+    "tasks": tasks_plot,
     "up_to": lambda: forest.up_to(planned.largest_gains(planned_runs(), PLAN.pairs), TITLES),
     "dose": lambda: forest.dose(doses(), TITLES),
     "spread": lambda: forest.spread(spreads(), TITLES),

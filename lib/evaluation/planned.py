@@ -116,7 +116,7 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
 
     Columns: dataset, kind (primary, secondary, control; extended control: with the runs that were added to those
     planned; intact control: of these, the ones that were not trained again in between), one, other, n (images), runs,
-    difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
+    seeds (which, as text), difference, ci_low, ci_high (95 %, Student's t over the runs), p_value,
     p_holm (of the secondary ones, adjusted together; with the primary one, if it is planned as secondary too, as in one
     of several tasks), smallest_seen, both_low, both_high (sensitivity: a bootstrap over
     images and runs), percent, percent_low, percent_high (relative change, by the runs' log ratios), the same difference
@@ -149,8 +149,8 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
         found = found.merge(clean_by_run(predictions[predictions["dataset"] == dataset], [pair]))
         for name in ("balanced", "both_right", "clean", "clean_balanced"):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_runs(found[name])[:3], strict=True))
-        about = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}
-        rows.append(about | {"n": shares[0].shape[1], "runs": len(found)} | row)
+        about, seeds = {"dataset": dataset, "kind": kind, "one": pair[0], "other": pair[1]}, found["seed"].astype(str)
+        rows.append(about | {"n": shares[0].shape[1], "runs": len(found), "seeds": " ".join(seeds)} | row)
     table = pd.DataFrame(rows)
     family = ["secondary"] + ["primary"] * (planned.primary in planned.secondary)
     adjusted = table["p_value"].where(table["kind"].isin(family)).groupby(table["dataset"]).transform(holm)

@@ -39,8 +39,8 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
         ax.text(-margin, 1, f"within {margin:g} points:\nno effect that matters", color="0.35", ha="right", **above)
         for y, row in here.iterrows():
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
-            shown = 0 if row["kind"] == "intact control" else row["runs"]  # which of them, the table does not say
-            _comparison(ax, y, row, runs.loc[of_pair, "difference"].iloc[:shown])
+            shown = of_pair & runs["seed"].astype(str).isin(row["seeds"].split())
+            _comparison(ax, y, row, runs.loc[shown, "difference"])
         count = [f"{runs} run{'s' if runs > 1 else ''}" for runs in here["runs"]]
         names = [
             f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {n}" for r, n in zip(here.itertuples(), count, strict=True)
