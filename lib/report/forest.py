@@ -160,16 +160,16 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """How much the branch has a part in the logits, against the change of robust accuracy: a point for each run.
 
     `points`: dataset, variant, seed, part (the change of the logits when the branch is taken out, by their size, in
-    percent) and difference (of robust accuracy to the baseline of that seed, percentage points).
+    percent) and difference (of robust accuracy to the baseline of that seed, percentage points). Open: constant.
     """
     datasets = list(dict.fromkeys(points["dataset"]))
     figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, 2.6), squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         here = points[points["dataset"] == dataset]
         for variant, group in here.groupby("variant", sort=False):
-            ax.plot(
-                group["part"], group["difference"], MARKERS[variant], color=COLOURS[variant], label=variant, alpha=0.8
-            )
+            look = {"color": COLOURS[variant], "alpha": 0.8}
+            look |= {"markerfacecolor": "white"} if variant.startswith("uniform") else {}
+            ax.plot(group["part"], group["difference"], MARKERS[variant], label=variant, **look)
         ax.axhline(0, color="0.4", lw=0.8)
         ax.set_title(titles[dataset])
     axes[0, 0].set_ylabel("robust accuracy less the baseline's,\npercentage points")
