@@ -39,15 +39,14 @@ def test_every_job_of_the_graph_is_counted(place):
 
 def test_a_job_takes_what_it_took_in_the_published_run_or_what_is_expected_of_it(place):
     quick, unpublished = load_profile("quick"), PROFILE
-    table = pd.read_csv(ROOT / "figures" / "published" / "quick" / "tables" / "timings.csv")
-    [took] = display.seconds(quick, [("ham10000", "variant")])
-    rows = table[table["stage"] == "variant"]
-    each = [row.seconds / len(str(row.seed).split("-")) for row in rows.itertuples()]  # "0-1-2": three networks
-    assert took == pytest.approx(sum(each) / len(each))
-    packed = pd.read_csv(ROOT / "figures" / "published" / "ham10000" / "tables" / "timings.csv")
-    made = packed[packed["stage"].isin([f"made: {part}" for part in ("model", "predictions", "attacks", "branch")])]
-    [took] = display.seconds(load_profile("ham10000"), [("ham10000", "variant")])
-    assert took == pytest.approx(made.groupby(["seed", "variant"])["seconds"].sum().mean()), "not of finding it made"
+    for profile in (quick, load_profile("ham10000")):
+        table = pd.read_csv(ROOT / "figures" / "published" / profile.profile / "tables" / "timings.csv")
+        rows = table[table["stage"] == "variant"]
+        each = [row.seconds / len(str(row.seed).split("-")) for row in rows.itertuples()]  # "0-1-2": three networks
+        parts = [f"made: {part}" for part in ("model", "predictions", "attacks", "branch")]
+        made = sum(table[table["stage"] == part]["seconds"].mean() for part in parts)
+        [took] = display.seconds(profile, [("ham10000", "variant")])
+        assert took == pytest.approx(max(sum(each) / len(each), made)), "not of finding it made"
     [long, short] = display.seconds(unpublished, [("ham10000", "variant"), ("", "report")])
     assert long == cost.seconds(unpublished, "variant", "ham10000") > short == cost.START
 
