@@ -152,7 +152,7 @@ def start(directory):
 
 
 def test_training_that_was_killed_ends_as_if_undisturbed(tmp_path):
-    """Plain training is killed once, and TRADES after it."""
+    """Plain training is killed once, and TRADES after it; each time it goes on elsewhere, from its folder alone."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start(undisturbed).wait() == 0
     for name, epoch in (("plain", 2), ("trades", 1)):
@@ -164,6 +164,7 @@ def test_training_that_was_killed_ends_as_if_undisturbed(tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert epoch <= len(pd.read_csv(killed / name / "history.csv")) < 4
+        killed = killed.rename(tmp_path / f"carried away, {name}")
     assert start(killed).wait() == 0
     for name in ("plain", "trades"):
         for file in ("history.csv", "gamma.csv", "predictions.npy"):
