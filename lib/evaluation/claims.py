@@ -267,8 +267,13 @@ def _gradcam(shifts):
 
 def estimate(value: float, low: float, high: float, unit: str) -> str:
     """A number with its unit and, where it has one, its interval, as text; "-" where there is none."""
-    interval = "" if pd.isna(low) else f" ({low:.3g} to {high:.3g})"
-    return "-" if pd.isna(value) else f"{value:.3g} {unit}{interval}"
+    change = unit == "points" or unit.endswith("(relative)")  # said everywhere with its sign and one digit
+
+    def text(number):
+        return f"{round(number, 1) + 0.0:+.1f}" if change else f"{number:.3g}"
+
+    interval = "" if pd.isna(low) else f" ({text(low)} to {text(high)})"
+    return "-" if pd.isna(value) else f"{text(value)} {unit}{interval}"
 
 
 def printed(claims: pd.DataFrame) -> pd.DataFrame:

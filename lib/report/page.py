@@ -74,9 +74,8 @@ def _bold(text: str) -> str:
 
 
 def _number(row) -> str:
-    unit = row["unit"].removesuffix(" (relative)")
-    said = estimate(row["ours"], row["ci_low"], row["ci_high"], unit)
-    return said.replace(" to inf)", " to no upper end)")
+    said = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"])
+    return said.replace(" (relative)", "").replace(" to +inf)", " to no upper end)")
 
 
 def _row(row) -> dict:
