@@ -9,6 +9,7 @@ from test_planned import BUDGETS, outcomes
 from lib.evaluation import tasks
 from lib.evaluation.planned import by_run
 from lib.evaluation.planned import worst_case as worst
+from lib.profile import load_profile
 
 NAMED = ["baseline", "attention-reference", "attention-gamma1", "uniform-matched"]
 
@@ -78,3 +79,20 @@ def test_in_a_task_both_questions_are_adjusted_together(three):
 def test_a_question_of_one_task_has_no_answer_over_tasks(three):
     without = [t if i == 0 else t[t["variant"].isin(NAMED[:2])] for i, t in enumerate(three)]
     assert list(tasks.together(answered(without))["kind"]) == ["A"]
+
+
+def test_a_run_stands_beside_the_published_tasks(three, tmp_path, monkeypatch):
+    def clean(table):
+        return table[table["epsilon"] == 0]
+
+    monkeypatch.setattr(tasks, "PUBLISHED", tmp_path)
+    profile, budgets = load_profile("eyepacs"), dict(zip(BUDGETS, (0.03, 0.045), strict=True))
+    mine, theirs = (three[n].assign(epsilon=three[n]["epsilon"].replace(budgets)) for n in (2, 1))
+    assert tasks.beside_published(profile, mine, clean(mine)).empty, "the only one"
+    (tmp_path / "chestxray14" / "tables").mkdir(parents=True)
+    theirs["epsilon"] = theirs["epsilon"].replace({0.03: 0.09, 0.045: 0.12})
+    for name, table in (("outcomes", theirs), ("predictions", clean(theirs))):
+        table.to_csv(tmp_path / "chestxray14" / "tables" / f"{name}.csv.gz", index=False)
+    found = tasks.beside_published(profile, mine, clean(mine))
+    assert list(found["dataset"]) == ["chestxray14", "eyepacs", tasks.ALL] * 2
+    assert tasks.beside_published(load_profile("quick"), mine, clean(mine)).empty

@@ -26,9 +26,10 @@ def of_task(outcomes: pd.DataFrame, predictions: pd.DataFrame, budgets: list[flo
 
 
 def beside_published(profile: Profile, outcomes: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """`of_task` of a run and, as they are published, of the other tasks, and all `together`; empty for other profiles.
+    """`of_task` of a run and, as they are published, of the other tasks, and all `together`.
 
-    `outcomes`, `predictions`: of the run, per image, as `lib.study.Runs.frames` has them.
+    `outcomes`, `predictions`: of the run, per image, as `lib.study.Runs.frames` has them. Empty for other profiles, and
+    as long as it is the only task.
     """
     found = []
     for name in TASKS if profile.profile in TASKS else ():
@@ -41,7 +42,7 @@ def beside_published(profile: Profile, outcomes: pd.DataFrame, predictions: pd.D
             continue
         settings = load_profile(name)
         found.append(of_task(*tables, settings.planned_budgets, settings.planned.margin))
-    if not found:
+    if len(found) < 2:
         return pd.DataFrame()
     table = pd.concat(found)
     return pd.concat([table, together(table)]).sort_values("kind", kind="stable", ignore_index=True)
