@@ -16,28 +16,28 @@ ALL = "all tasks"
 ESTIMATES = {"difference": ("difference", "ci_low", "ci_high"), "percent": ("percent", "percent_low", "percent_high")}
 
 
-def of_task(outcomes: pd.DataFrame, predictions: pd.DataFrame, budgets: list[float], margin: float) -> pd.DataFrame:
+def of_task(worst: pd.DataFrame, predictions: pd.DataFrame, budgets: list[float], margin: float) -> pd.DataFrame:
     """A and B in one task, as `lib.evaluation.planned.effects`, adjusted together by Holm; `kind` is the question."""
     first, *_ = QUESTIONS.values()
     plan = Planned(primary=first, secondary=list(QUESTIONS.values()), margin=margin)
-    table = effects(worst_case(outcomes), predictions, plan, budgets)
+    table = effects(worst, predictions, plan, budgets)
     names = {tuple(pair): name for name, pair in QUESTIONS.items()}
     return table.assign(kind=[names[pair] for pair in zip(table["one"], table["other"], strict=True)])
 
 
-def beside_published(profile: Profile, outcomes: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+def beside_published(profile: Profile, worst: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """`of_task` of a run and, as they are published, of the other tasks, and all `together`.
 
-    `outcomes`, `predictions`: of the run, per image, as `lib.study.Runs.frames` has them. Empty for other profiles, and
-    as long as it is the only task.
+    `worst`, `predictions`: of the run, per image, as `lib.study.Runs` has them. Empty for other profiles, and as long
+    as it is the only task.
     """
     found = []
     for name in TASKS if profile.profile in TASKS else ():
         files = [PUBLISHED / name / "tables" / f"{kind}.csv.gz" for kind in ("outcomes", "predictions")]
         if name == profile.profile:
-            tables = outcomes, predictions
+            tables = worst, predictions
         elif all(file.is_file() for file in files):
-            tables = map(pd.read_csv, files)
+            tables = worst_case(pd.read_csv(files[0])), pd.read_csv(files[1])
         else:
             continue
         settings = load_profile(name)

@@ -136,7 +136,7 @@ class Runs:
             "effects_by_run": planned.by_run(self.worst, pairs, budgets),
             "robust_by_run": planned.over_budgets(self.worst, budgets),
             "up_to": planned.largest_gains(self.worst, over_baseline),
-            "tasks": tasks.beside_published(self.profile, outcomes, predictions),
+            "tasks": tasks.beside_published(self.profile, self.worst, predictions),
             "dose": planned.dose(self.frames["branch"], self.worst, budgets),
             "spread": planned.spread_by_run(self.frames["spread"]),
         }
