@@ -27,7 +27,7 @@ from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
 from lib.report.page import MAIN_FIGURES, with_palette
 from lib.study import Study, results
-from tools.readme import render_notebooks, write_readme
+from tools.readme import render_notebooks, write_pages
 
 LARGEST = 300_000  # bytes of a figure
 WIDEST = 1100  # pixels of a picture in a notebook
@@ -124,7 +124,7 @@ def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
             slim(notebook)
     closed = not profile.phantom and any("no redistribution" in DATASETS[name].licence for name in profile.datasets)
     publish(run, PUBLISHED / profile.profile, profile.phantom is None and not brief, brief, closed)
-    write_readme()
+    write_pages()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
-"""What this repository shows of its runs: their results in the README, and the outputs of one in the notebooks."""
-
-from pathlib import Path
+"""What this repository shows of its runs: their results in its pages, and the outputs of one in the notebooks."""
 
 import jinja2
 import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
-from lib.data import DATASETS
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
 from lib.evaluation.planned import by_dose
+from lib.evaluation.tasks import TASKS
 from lib.profile import Profile, load_profile
 from lib.report import sentences
 from lib.report.tables import written
@@ -17,41 +15,38 @@ from tools import links
 from tools.run_notebook import run_notebook
 
 EXPLORE = "00_explore"
-PROFILE = DATASET = "ham10000"  # the run on real data that the README leads with
+PROFILE = DATASET = "ham10000"  # the run on real data that leads, and of which most is told
 BESIDE = {  # runs beside it, and what is different in them
     "ham10000-adam": "with the paper's own optimiser",
     "ham10000-binary": "with two classes",
 }
+PAGES = {"answer": "README.md", "results": "README.md", "findings": "docs/findings.md"}  # where each part stands
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
 
 def parts(profile: str = PROFILE) -> dict[str, str]:
-    """What the published tables of a run say in the README, as Markdown: the answer, the results and the findings."""
-    settings, tables = load_profile(profile), written(PUBLISHED / profile / "tables")
-    tables = {
-        name: table[table["dataset"].isin([DATASET, "any"])] for name, table in tables.items() if "dataset" in table
-    }
-    effects, claims = tables["effects"], first_pair(tables["claims"])
-    primary, controls, secondary = sentences.by_kind(effects)
-    doses = [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")]
-    accuracy = tables["clean_accuracy"]
-    title = sentences.titles_of(settings)[DATASET]
+    """What the published tables say, as Markdown: the answer and the results, of all tasks, and findings of a run."""
+    settings, tables = load_profile(profile), _tables(profile, DATASET)
+    others = [name for name in TASKS[1:] if profile == PROFILE and (PUBLISHED / name).is_dir()]
+    tasks = {DATASET: tables} | {name: _tables(name, name) for name in others}
+    primary, controls, secondary = sentences.by_kind(tables["effects"])
+    titles, accuracy = sentences.titles_of(settings), tables["clean_accuracy"]
     beside = [(name, words, _effects(name)) for name, words in BESIDE.items() if profile == PROFILE]
     values = {
         "words": sentences.lead(primary, controls),
-        "images": title if settings.phantom else f"real dermatoscopic images ({title})",
+        "images": titles[DATASET] if settings.phantom else f"real dermatoscopic images ({titles[DATASET]})",
         "primary": primary,
         "controls": controls,
         "secondary": secondary,
         "say": sentences.say,
         "tables": tables,
+        "tasks": tasks,
+        "titles": titles,
         "adam": written(PUBLISHED / "ham10000-adam" / "tables") if profile == PROFILE else {},
         "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
-        "used": int(tables["datasets"]["n"].sum()),
-        "all": DATASETS[DATASET].images,
         "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
         "paper": PAPER_GAIN,
-        "doses": doses,
+        "doses": [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")],
         "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
         "strong": list(_effects("ham10000-strong").itertuples()) if profile == PROFILE else [],
@@ -59,12 +54,18 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
         "size": settings.preprocessing.image_size,
-        "claims": [_row(row) for row in claims.to_dict("records")],
+        "claims": _claims(tasks),
         "pair": settings.judged[0],
         "profile": profile,
     }
     template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
-    return {part: template.render(part=part, **values).strip() for part in ("answer", "results", "findings")}
+    return {part: template.render(part=part, **values).strip() for part in PAGES}
+
+
+def _tables(profile: str, dataset: str) -> dict[str, pd.DataFrame]:
+    """The published tables of a run, of one of its data sets."""
+    tables = written(PUBLISHED / profile / "tables").items()
+    return {name: table[table["dataset"].isin([dataset, "any"])] for name, table in tables if "dataset" in table}
 
 
 def _effects(name: str) -> pd.DataFrame:
@@ -73,29 +74,27 @@ def _effects(name: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def _row(row: dict) -> dict:
-    """A line of the claims' table."""
-    of_runs = pd.notna(row["runs"])
-    return row | {
-        "here": estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"]),
-        "images": f"{row['n']:.0f}" if of_runs else "-",
-        "runs": f"{row['runs']:.0f}" if of_runs else "-",
-        "verdict": stem(row["verdict"]),
-    }
+def _claims(tasks: dict[str, dict]) -> list[dict]:
+    """The claims of the paper's own comparison: of each, what it says and, for each task, what came out."""
+    found = {}
+    for name, tables in tasks.items():
+        for row in first_pair(tables["claims"]).to_dict("records"):
+            said = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"]).replace(" (relative)", "")
+            found.setdefault(row["claim"], row | {"here": {}})["here"][name] = f"{said}: {stem(row['verdict'])}"
+    return list(found.values())
 
 
-def write_readme(path: Path = ROOT / "README.md") -> None:
-    """Put the results that are published between their markers in the README.
+def write_pages() -> None:
+    """Put what is published between its markers in the README and docs/findings.md.
 
     Raises StudyError if a marker is missing.
     """
-    text = path.read_text(encoding="utf-8")
     for name, said in parts().items():
-        begin, end = BEGIN.format(name), END.format(name)
+        path, begin, end = ROOT / PAGES[name], BEGIN.format(name), END.format(name)
+        text = path.read_text(encoding="utf-8")
         if begin not in text or end not in text:
             raise StudyError(f"{path.name} has no place for its {name}: lines `{begin}` and `{end}`.")
-        text = f"{text.split(begin)[0]}{begin}\n\n{said}\n\n{end}{text.split(end, 1)[1]}"
-    artifacts.write_text(path, text)
+        artifacts.write_text(path, f"{text.split(begin)[0]}{begin}\n\n{said}\n\n{end}{text.split(end, 1)[1]}")
 
 
 def render_notebooks(profile: Profile) -> None:
