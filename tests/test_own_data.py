@@ -47,7 +47,6 @@ def place(tmp_path_factory):
         "preprocessing": {"image_size": 48},
         "model": {"width": 4},
         "training": {"epochs": 2, "batch_size": 16, "epoch_fraction": {}},
-        "contrast": {},
         "controls": [],
         "threads": 1,
     }

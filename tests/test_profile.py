@@ -214,12 +214,3 @@ def test_a_parameter_that_an_attack_does_not_have_is_said_before_training(tmp_pa
     monkeypatch.setattr(study, "trained", lambda variant: pytest.fail("trained first"))
     with pytest.raises(StudyError, match="'pgd' has no parameter 'stepz'"):
         run_variant(study, "baseline")
-
-
-def test_gamma_is_followed_once_more_where_the_profile_says_so():
-    quick = load_profile("quick")
-    assert not any(map(quick.contrast_of, quick.datasets))
-    everywhere = quick.model_copy(update={"contrast": {"learning_rate": 0.01}})
-    assert all(everywhere.contrast_of(name) == everywhere.contrast for name in quick.datasets)
-    one = everywhere.model_copy(update={"contrast_dataset": "chestxray14"})
-    assert [name for name in quick.datasets if one.contrast_of(name)] == ["chestxray14"]

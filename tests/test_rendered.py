@@ -63,6 +63,22 @@ def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(m
     assert "nan" not in said
 
 
+def test_the_answer_over_the_tasks_begins_with_a_number_for_each(monkeypatch):
+    row = {"one": "attention-reference", "clean": 0.4, "difference": 1.23, "ci_low": -0.5, "ci_high": 3.0}
+    row |= {"percent": 4.56, "percent_low": -1.0, "percent_high": 9.0}
+    rows = [row | {"kind": kind, "dataset": name} for kind in "AB" for name in ("ham10000", "all tasks")]
+    rows[1] |= {"difference": 0.77, "ci_low": -3.21}
+    rows[3] |= {"difference": -0.88}
+    kept = readme._table
+    monkeypatch.setattr(readme, "_table", lambda run, name: pd.DataFrame(rows) if name == "tasks" else kept(run, name))
+    said = " ".join(readme.parts()["answer"].split())
+    assert said.startswith(
+        "**As its public code has it, soft attention changed robust accuracy by +1.2 points on skin lesions.**"
+    )
+    assert "+0.8 (-3.2 to +3.0) points, or +4.6 (-1.0 to +9.0) % of what the baseline keeps" in said
+    assert "as strong as it is: -0.9 (-0.5 to +3.0) points" in said
+
+
 def test_the_pages_show_the_published_tables():
     for name, said in readme.parts().items():
         text = (ROOT / readme.PAGES[name]).read_text()

@@ -77,10 +77,6 @@ def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.S
         return variants * min(looks[stage][0], attacked) * looks[stage][1]
     epoch = max(settings.batch_size, round(settings.epoch_fraction.get(dataset, 1.0) * (images - test - validation)))
     epoch /= FROZEN if profile.model.frozen_up_to else 1
-    if stage == "train":  # gamma under other settings, from every seed
-        contrast = profile.contrast_of(dataset)
-        epochs = min(contrast.get("epochs", settings.epochs), EPOCHS) if contrast else 0
-        return len(profile.seeds) * epochs * work(training=epoch, forward=validation)
     epochs = min(settings.epochs, EPOCHS)
     total = work(training=epochs * epoch, forward=epochs * validation + test)
     total["gradient"] += epochs * epoch * (settings.adversarial.steps if settings.adversarial else 0)

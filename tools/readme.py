@@ -20,6 +20,7 @@ BESIDE = {  # runs beside it, and what is different in them
     "ham10000-adam": "with the paper's own optimiser",
     "ham10000-binary": "with two classes",
 }
+IMAGES = {"ham10000": "skin lesions", "chestxray14": "chest x-rays", "eyepacs": "fundus photographs"}
 PAGES = {"answer": "README.md", "results": "README.md", "findings": "docs/findings.md"}  # where each part stands
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
@@ -31,7 +32,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
     tasks = {DATASET: tables} | {name: _tables(name, name) for name in others}
     primary, controls, secondary = sentences.by_kind(tables["effects"])
     titles, accuracy = sentences.titles_of(settings), tables["clean_accuracy"]
-    beside = [(name, words, _effects(name)) for name, words in BESIDE.items() if profile == PROFILE]
+    beside = [(name, words, _table(name, "effects")) for name, words in BESIDE.items() if profile == PROFILE]
     values = {
         "words": sentences.lead(primary, controls),
         "images": titles[DATASET] if settings.phantom else f"real dermatoscopic images ({titles[DATASET]})",
@@ -42,6 +43,8 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "tables": tables,
         "tasks": tasks,
         "titles": titles,
+        "shown": IMAGES,
+        "together": _table(profile, "tasks"),
         "adam": written(PUBLISHED / "ham10000-adam" / "tables") if profile == PROFILE else {},
         "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
         "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
@@ -49,7 +52,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "doses": [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")],
         "fallen": tables.get("convergence", pd.DataFrame()).to_dict("records"),
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
-        "strong": list(_effects("ham10000-strong").itertuples()) if profile == PROFILE else [],
+        "strong": list(_table("ham10000-strong", "effects").itertuples()) if profile == PROFILE else [],
         "accuracy": list(100 * accuracy["accuracy"]),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
@@ -68,9 +71,9 @@ def _tables(profile: str, dataset: str) -> dict[str, pd.DataFrame]:
     return {name: table[table["dataset"].isin([dataset, "any"])] for name, table in tables if "dataset" in table}
 
 
-def _effects(name: str) -> pd.DataFrame:
-    """The comparisons of a published run; empty where there is none."""
-    path = PUBLISHED / name / "tables" / "effects.csv"
+def _table(profile: str, name: str) -> pd.DataFrame:
+    """A table of a published run as it is; empty where there is none."""
+    path = PUBLISHED / profile / "tables" / f"{name}.csv"
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 

@@ -44,15 +44,6 @@ def departures(profile: Profile) -> list[str]:
     return found + ["share of the data per epoch"] * (shares[0] != shares[1])
 
 
-def with_training(profile: Profile, changes: dict) -> Profile:
-    """A profile with other training settings; raises StudyError for an unknown key or an impossible value."""
-    training = profile.training.model_dump() | changes
-    try:
-        return Profile(**(profile.model_dump() | {"training": training}))
-    except ValidationError as error:
-        raise StudyError(f"{profile.profile}: {_one_sentence(error)}") from None
-
-
 def profile_path(name: str | Path) -> Path:
     """The file of a profile given by name (`quick`) or by path (`my/own.yaml`)."""
     return Path(name) if str(name).endswith((".yaml", ".yml")) else ROOT / "profiles" / f"{name}.yaml"

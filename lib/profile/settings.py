@@ -205,8 +205,6 @@ class Profile(Section):
     model: Model = Model()
     training: Training = Training()
     tuning: Training | None = None  # of the variant adversarial, which goes on from the trained baseline, whole
-    contrast: dict[str, int | float] = {}  # training settings under which 02_training follows gamma once more
-    contrast_dataset: Dataset | None = None  # where it does; null for every data set
     evaluation: Evaluation
     planned: Planned = Planned()
 
@@ -228,7 +226,6 @@ class Profile(Section):
             if taken != sorted(DATASETS[name]["classes"]) or len(self.classes) < 2:
                 known = ", ".join(DATASETS[name]["classes"])
                 raise ValueError(f"classes must share out those of {name} among two or more: {known}")
-        Training(**(self.training.model_dump() | self.contrast))
         backbone, size = self.model.backbone, self.preprocessing.image_size
         smallest, multiple = (BACKBONES[backbone].get(limit, 1) for limit in ("smallest", "multiple"))
         if size < smallest:
@@ -280,10 +277,6 @@ class Profile(Section):
     def gated(self) -> bool:
         """Whether a gamma that falls to 0 would shut off the branch of the attentive variant."""
         return self.model.gated and self.attentive == "attention"
-
-    def contrast_of(self, dataset: str) -> dict[str, int | float]:
-        """The training settings under which gamma is followed once more on a data set; {} for none."""
-        return self.contrast if self.contrast_dataset in (dataset, None) else {}
 
     @property
     def planned_budgets(self) -> list[float]:

@@ -178,15 +178,11 @@ def gamma_by_step(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(WIDTH * 0.7, 2.5))
     ax.set_xlabel("training step (batch)")
     ax.set_ylabel(r"$\gamma$")
-    styles = [{"color": COLOURS["attention"]}, {"color": "0.35", "linestyle": (0, (4, 2))}]
-    for style, (setting, runs) in zip(styles, table.groupby("setting", sort=False), strict=False):
-        for _, run in runs.groupby("seed"):
-            (line,) = ax.plot(run["step"], run["gamma"], **style, linewidth=1)
-        n = runs["seed"].nunique()
-        line.set_label(f"{setting} ({n} training run{'s' if n > 1 else ''})")
     if table.empty:
         ax.text(0.5, 0.5, "no gamma is trained in this run", transform=ax.transAxes, ha="center", va="center")
         return figure
+    for _, run in table.groupby("seed"):
+        ax.plot(run["step"], run["gamma"], color=COLOURS["attention"], linewidth=1)
     low, high = min(0, table["gamma"].min()), max(0, table["gamma"].max())
     margin = 0.15 * max(high - low, 1e-3)
     ax.set_ylim(low - margin, high + margin)
@@ -194,7 +190,7 @@ def gamma_by_step(table: pd.DataFrame) -> Figure:
     ax.axhline(0, color="0.3", linewidth=0.8)
     ax.text(0.99, 0.02, "attention branch off", transform=ax.transAxes, ha="right", va="bottom", fontsize=7)
     ax.set_xlim(0, table["step"].max())
-    return legend(figure, [ax], 1)
+    return figure
 
 
 def _history(ax, runs, measure):

@@ -27,9 +27,9 @@ from lib.evaluation import robust_accuracy
 from lib.evaluation.claims import inactive_attention
 from lib.models import build_classifier, frozen, parameter_counts, pretrained
 from lib.models.adversarial import AdversarialTrainer
-from lib.models.training import best_epoch, rounded, set_determinism, train
-from lib.profile import load_profile, with_training
-from lib.study import explanations, gamma
+from lib.models.training import STEPS, best_epoch, rounded, set_determinism, train
+from lib.profile import load_profile
+from lib.study import explanations
 from lib.study.names import Named
 
 
@@ -226,8 +226,15 @@ class Study(Named):
         return self.gather(read)
 
     def gamma(self) -> pd.DataFrame:
-        """Gamma after every training step, see `lib.study.gamma`."""
-        return gamma.by_step(self)
+        """Gamma of `attention` after every training step, of all its seeds: dataset, variant, seed, epoch, step,
+        gamma."""
+        tables = [pd.DataFrame(columns=["dataset", "variant", "seed", *STEPS])]
+        for seed in self.profile.seeds_of("attention"):
+            other = self.with_seed(seed)
+            other.history("attention")
+            steps = pd.read_csv(other.directory("attention") / "gamma.csv")
+            tables.append(other.gather(lambda _, steps=steps: steps, ["attention"]))
+        return pd.concat(tables[len(tables) > 1 :], ignore_index=True)
 
     def with_seed(self, seed: int) -> "Study":
         """This study with another seed; the data are the same."""
@@ -240,13 +247,6 @@ class Study(Named):
         other._spare = {key: kept for key, kept in self._loaded.items() if isinstance(kept, Classifier)}
         self._loaded.clear()
         return other
-
-    def under(self, **training) -> "Study":
-        """This study with other training settings, such as `learning_rate=0.01`, its networks kept apart: itself where
-        they are the same. StudyError for an unknown setting or an impossible value."""
-        profile = with_training(self.profile, training)
-        runs = self.runs / f"under-{artifacts.key_of(training)}"
-        return self if profile == self.profile else self._with(profile=profile, runs=runs)
 
     def _with(self, **changes):
         other = copy.copy(self)  # with the data that are in memory
