@@ -183,6 +183,17 @@ def test_a_secondary_comparison_differs_only_if_it_does_after_the_adjustment(p_h
     assert planning.conclusion(-1, 1, 2, p_holm) == "no effect that would matter"
 
 
+@pytest.mark.parametrize("runs", [4, 5])
+def test_fewer_than_five_runs_conclude_nothing(runs):
+    """Whatever their interval: here attention stands at every budget in every run, and uniform at none."""
+    worst = planning.worst_case(outcomes(seeds=runs, variants=["attention", "uniform"]))
+    worst = worst.assign(correct=worst["variant"] == "attention")
+    plan = Planned(primary=["attention", "uniform"])
+    [row] = planning.effects(worst, clean(worst), plan, BUDGETS).itertuples()
+    assert (row.runs, row.ci_low) == (runs, 100)
+    assert row.conclusion == (planning.HIGHER if runs == 5 else planning.OPEN)
+
+
 def test_the_adjusted_p_value_decides_on_secondary_comparisons_alone(monkeypatch):
     pair, other = ["adversarial", "baseline"], ["adversarial", "uniform"]
     monkeypatch.setattr(planning, "holm", lambda p_values: 0 * p_values + 0.06)

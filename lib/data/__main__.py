@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from lib.data.download import is_verified, part_of, read_state
 from lib.data.fetch import content_name, count_images, fetch_dataset, is_unpacked, label_file
 from lib.data.medmnist import DAMAGED
 
-WIDTHS = (18, 28, 29, 29)  # of the table's columns, 110 characters with what is between them
+WIDTHS = [18, 28, 29, 29]  # of the table's columns, 110 characters with what is between them
 
 
 def images_there(info: DatasetInfo, folder: Path) -> int:
@@ -109,14 +108,9 @@ def status_table(root: Path) -> str:
         about = [info.name, f"{megabytes / 1000:,.1f} GB{'' if info.files else ' (by hand)'}", info.licence]
         there, missing = what_is_there(info, folder), what_is_missing(info, folder)
         cells = [about, what_is_needed(info), there or ["nothing"], missing or ["nothing"]]
-        rows += [[_wrapped(cell, width) for cell, width in zip(cells, WIDTHS, strict=True)], SEPARATING_LINE]
+        rows += [["\n".join(cell) for cell in cells], SEPARATING_LINE]
     headers = ["data set", "needs", "there", "missing"]
-    return tabulate(rows[:-1], headers, tablefmt="simple", disable_numparse=True)
-
-
-def _wrapped(lines: list[str], width: int) -> str:
-    options = {"width": width, "subsequent_indent": "  ", "break_on_hyphens": False}
-    return "\n".join(textwrap.fill(line, **options) for line in lines)
+    return tabulate(rows[:-1], headers, tablefmt="simple", disable_numparse=True, maxcolwidths=WIDTHS)
 
 
 def fetch(info: DatasetInfo, root: Path, optional: bool) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from lib.evaluation.comparison import compare, matrix
-from lib.evaluation.planned import worst_case
+from lib.evaluation.planned import FEWEST_RUNS, worst_case
 from lib.evaluation.statistics import MeanInterval, mean_over_seeds, paired_difference, relative_change
 
 CLEAN_MARGIN = 0.01
@@ -51,12 +51,9 @@ PAPER_EXTREME = 2700
 PAIR = "in this pair of networks"
 """What a verdict from one training run of each variant is about."""
 
-UNDECIDED = "not judged, one training run"
-"""The verdict where each variant was trained once: its interval is over images alone."""
-
-ONE_RUN = (
-    "One training run of each variant decides nothing: an interval is then over images alone, and two runs of one "
-    "network may differ as much. Such a claim is not judged, whatever its interval."
+FEW_RUNS = (
+    f"Fewer than {FEWEST_RUNS} training runs of each variant decide nothing: of one, an interval is over images alone; "
+    "of two to four it is over the runs, and itself too uncertain. Such a claim is not judged, whatever its interval."
 )
 
 
@@ -85,6 +82,11 @@ def inactive_attention(clean_accuracy: pd.DataFrame) -> dict[str, Inactive]:
     attention = clean_accuracy[clean_accuracy["variant"] == "attention"]
     off = (attention["gamma"] <= 0).groupby(attention["dataset"]).agg(["sum", "size"])
     return {name: Inactive(row["sum"], row["size"]) for name, row in off.iterrows() if row["sum"]}
+
+
+def undecided(runs: int) -> str:
+    """The verdict where each variant was trained so few times."""
+    return f"not judged, {runs} training runs" if runs > 1 else "not judged, one training run"
 
 
 def stem(verdict: str) -> str:
@@ -139,8 +141,8 @@ def ledger(
         if runs and runs.all:
             row["verdict"] = f"{UNTESTABLE}: attention inactive in {runs}, gamma <= 0 ({label})"
             continue
-        if row.get("seeds") == 1:
-            row["verdict"] = UNDECIDED
+        if row.get("seeds", FEWEST_RUNS) < FEWEST_RUNS:
+            row["verdict"] = undecided(row["seeds"])
         row["verdict"] += f" ({label}; attention inactive in {runs})" if runs else f" ({label})"
     few = resnet50_percent < CLAIMS["C4"].paper_value
     verdict = f"(the block; with the wider dense layer after it {head_percent:.2f} %, of 7 classes)"

@@ -16,6 +16,10 @@ from lib.profile.settings import Planned
 
 RUN = ["dataset", "variant", "seed"]
 POWER = 0.8
+FEWEST_RUNS = 5
+"""Training runs below which nothing is concluded: the spread of so few is itself too uncertain, so that whether their
+interval holds 0 can hang on how a processor rounds (`./reproduce bench machines`)."""
+
 WORST = "worst case"
 CONTROLS = "control", "intact control", "extended control"
 HIGHER, LOWER, SAME, OPEN = "higher", "lower", "no effect that would matter", "not decided"
@@ -156,7 +160,8 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
     adjusted = table["p_value"].where(table["kind"].isin(family)).groupby(table["dataset"]).transform(holm)
     table.insert(table.columns.get_loc("p_value") + 1, "p_holm", adjusted)
     table["margin"] = planned.margin
-    table["conclusion"] = [conclusion(r.ci_low, r.ci_high, planned.margin, r.p_holm) for r in table.itertuples()]
+    said = (conclusion(r.ci_low, r.ci_high, planned.margin, r.p_holm) for r in table.itertuples())
+    table["conclusion"] = [OPEN if n < FEWEST_RUNS else words for words, n in zip(said, table["runs"], strict=True)]
     return table
 
 

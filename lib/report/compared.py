@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, artifacts
-from lib.evaluation.claims import UNDECIDED, estimate, stem
+from lib.evaluation.claims import estimate, stem, undecided
 from lib.profile import Profile
 from lib.report.sentences import titles_of
 from lib.report.tables import markdown
@@ -33,7 +33,7 @@ def compare_claims(published: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     kinds = [table[f"{name}_verdict"].str.split(",").str[0] for name in ("published", "ours")]  # not what is excluded
     table["agree"] = kinds[0] == kinds[1]
     # An interval of one training run covers the choice of images alone: another run may well lie beside it.
-    judged = table["ours_verdict"] != stem(UNDECIDED)
+    judged = table["ours_verdict"] != undecided(1)
     table["contradiction"] = ~table["agree"] | (judged & ~table["overlap"].fillna(True).astype(bool))
     return table.reset_index().sort_values("contradiction", ascending=False, kind="stable", ignore_index=True)
 

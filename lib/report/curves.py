@@ -75,7 +75,8 @@ def robust_curves(table: pd.DataFrame, titles: dict[str, str], large: str = "aut
         if ax in first:
             ax.set_ylabel(f"{narrow(titles[dataset])}\nrobust accuracy" if grid or place == 0 else "")
         one = here["seeds"].max() == 1 < table["seeds"].max() if "seeds" in here else False
-        _corner(ax, count(here) + (", one run" if one else ""))
+        words = count(here) + (", one run" if one else "")
+        ax.text(0.97, 0.95, words, transform=ax.transAxes, fontsize=7, ha="right", va="top")
     axes[0].set_ylim(0, 1)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     said = {"linf": "change of a pixel in $L_\\infty$", "l2": "length of the whole change in $L_2$"}
@@ -117,7 +118,8 @@ def relative_change(
                 words = f"{percent:+.0f} %".replace("-", "\N{MINUS SIGN}")
             ax.text(i, 1.02, words, transform=above, ha="center", va="bottom", fontsize=7)
         ax.text(1.005, 1.02, "relative", transform=ax.transAxes, ha="left", va="bottom", fontsize=7)
-        _equal_steps(ax, here["epsilon"])
+        ax.set_xticks(here.index, [f"{epsilon:g}" for epsilon in here["epsilon"]])
+        ax.set_xlim(-0.5, len(here) - 0.5)
         ax.set_title(f"{titles[dataset]}, {count(here)}", pad=13)
     axes[-1, 0].set_xlabel(f"$\\epsilon$, change of a pixel (gray levels, 1/255)\n{attack_in_full(attack)}")
     figure.supylabel(f"robust accuracy,\n{attentive} - baseline\n(percentage points)", fontsize=8, ma="center")
@@ -244,10 +246,6 @@ def _one_large(panels):
     return figure, axes, [axes[0], *(ax for ax, cell in zip(axes[1:], cells, strict=True) if cell[1] == 0)]
 
 
-def _corner(ax, words):
-    ax.text(0.97, 0.95, words, transform=ax.transAxes, fontsize=7, ha="right", va="top")
-
-
 def _curve(ax, run, variant, band=True):
     """One curve on a log axis, with the clean accuracy at the left edge, where epsilon is 0."""
     run = run.sort_values("epsilon")
@@ -272,9 +270,3 @@ def _budget_axis(ax, epsilons, clean):
     break_at = (clean * smallest) ** 0.5
     ax.plot([break_at, 1.15 * break_at], [0, 0], "|", transform=ax.get_xaxis_transform(), color="0.2", markersize=6,
             clip_on=False, zorder=4)  # fmt: skip
-
-
-def _equal_steps(ax, epsilons):
-    """Budgets at equal steps, whatever lies between them: each has its label, and room beside it."""
-    ax.set_xticks(range(len(epsilons)), [f"{e:g}" for e in epsilons])
-    ax.set_xlim(-0.5, len(epsilons) - 0.5)

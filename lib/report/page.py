@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from lib import ROOT, StudyError, artifacts
-from lib.evaluation.claims import CLAIMS, ONE_RUN, estimate
+from lib.evaluation.claims import CLAIMS, FEW_RUNS, estimate
 from lib.profile import Profile, load_profile
 from lib.report import real, sentences
 from lib.report.compared import write_compared
@@ -53,7 +53,7 @@ def write_report(profile: Profile) -> Path:
         attack=attack_in_full(profile.evaluation.named(profile.evaluation.headline)),
         claims=[_row(row) for _, row in claims.iterrows()],
         rules=dict(zip(claims["claim"], claims["rule"], strict=True)),
-        one_run=ONE_RUN,
+        few_runs=FEW_RUNS,
         lead=LEAD,
         figures=[_embedded(out, name) for name in figures(out)],
         tables=[

@@ -10,8 +10,8 @@ import jinja2
 import pandas as pd
 
 from lib.data import DATASETS
-from lib.evaluation.claims import CLAIMS, ONE_RUN, PAPER_GAIN, inactive_attention
-from lib.evaluation.planned import CONTROLS, HIGHER, LOWER, OPEN, SAME
+from lib.evaluation.claims import CLAIMS, FEW_RUNS, PAPER_GAIN, inactive_attention
+from lib.evaluation.planned import CONTROLS, FEWEST_RUNS, HIGHER, LOWER, OPEN, SAME
 from lib.profile import Model, Profile, Training
 from lib.report.curves import ATTACK_TITLES
 from lib.report.tables import rounded
@@ -153,7 +153,7 @@ def failed(checks: pd.DataFrame, label: str) -> str:
 
 def rules() -> str:
     """The rule of each verdict, folded away, as Markdown."""
-    said = "\n".join([*(f"- **{name}**: {claim.rule}" for name, claim in CLAIMS.items()), "", ONE_RUN])
+    said = "\n".join([*(f"- **{name}**: {claim.rule}" for name, claim in CLAIMS.items()), "", FEW_RUNS])
     return f"<details><summary>The rule of each verdict</summary>\n\n{said}\n\n</details>"
 
 
@@ -216,6 +216,8 @@ def lead(primary, controls=(), off=None) -> str:
     or with the runs added, lies above 0."""
     if off and off.all:
         return "Not testable."
+    if 1 < primary.runs < FEWEST_RUNS:
+        return f"Not decided: {primary.runs} training runs are too few."
     if controls and all(control.runs > 1 and not control.ci_low > 0 for control in controls):
         return "Not decided: the positive control's interval holds 0."
     return ANSWERS[primary.conclusion].format(margin=getattr(primary, "margin", 2))
