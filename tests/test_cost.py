@@ -145,6 +145,11 @@ def test_adversarial_training_and_controls_cost_what_they_take():
     assert many["gradient"] == pytest.approx(few["gradient"] * 4 / 2)
 
 
+def test_the_notebook_of_training_trains_nothing():
+    """The networks are jobs of their own, which it waits for."""
+    assert not cost.stage_work(PAPER, "train", "ham10000").any()
+
+
 def test_a_frozen_stem_makes_training_cheaper_and_nothing_else():
     stem = PAPER.model_copy(update={"model": PAPER.model.model_copy(update={"frozen_up_to": "conv4_block6_out"})})
     whole, part = (cost.stage_work(profile, "variant", "ham10000") for profile in (PAPER, stem))

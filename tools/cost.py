@@ -58,7 +58,7 @@ def attack_work(name: str, classes: int, /, *, steps=None, restarts=1, target_cl
 
 def stage_work(profile: Profile, stage: str, dataset: str | None = None) -> pd.Series:
     """What passes through networks in one job of a stage, for one data set and seed (and variant), at most."""
-    if stage in ("prepare", "results", "report"):
+    if stage in ("prepare", "train", "results", "report"):
         return work()
     settings, evaluation, classes = profile.training, profile.evaluation, len(DATASETS[dataset].classes)
     images, variants = images_of(profile, dataset), len(profile.variants_of(profile.seeds[0]))
