@@ -5,9 +5,10 @@ import nbformat
 import pandas as pd
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
+from lib.data import DATASETS
 from lib.evaluation.claims import PAPER_GAIN, estimate, first_pair, stem
 from lib.evaluation.planned import by_dose
-from lib.evaluation.tasks import TASKS
+from lib.evaluation.tasks import ALL, TASKS
 from lib.profile import Profile, load_profile
 from lib.report import sentences
 from lib.report.tables import written
@@ -45,6 +46,8 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "titles": titles,
         "shown": IMAGES,
         "together": _table(profile, "tasks"),
+        "everywhere": ALL,
+        "published": {name: DATASETS[name].images for name in tasks},
         "adam": written(PUBLISHED / "ham10000-adam" / "tables") if profile == PROFILE else {},
         "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
         "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
@@ -83,7 +86,8 @@ def _claims(tasks: dict[str, dict]) -> list[dict]:
     for name, tables in tasks.items():
         for row in first_pair(tables["claims"]).to_dict("records"):
             said = estimate(row["ours"], row["ci_low"], row["ci_high"], row["unit"]).replace(" (relative)", "")
-            found.setdefault(row["claim"], row | {"here": {}})["here"][name] = f"{said}: {stem(row['verdict'])}"
+            of = f", n = {row['n']:.0f}, runs = {row['runs']:.0f}" if pd.notna(row["runs"]) else ""
+            found.setdefault(row["claim"], row | {"here": {}})["here"][name] = f"{said}{of}: {stem(row['verdict'])}"
     return list(found.values())
 
 
