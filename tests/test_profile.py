@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from lib import ROOT, StudyError
 from lib.attacks import ATTACKS, make_attack
 from lib.evaluation import run_variant
+from lib.evaluation.convergence import budgets_of
 from lib.profile import Attack, check, departures, load_profile, profile_files
 from lib.study import Study
 
@@ -105,11 +107,25 @@ def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
     assert sorted(entry.name for entry in profile.attacks_of(5, "baseline")) == sorted(["autoattack-linf", *fgsm])
 
 
+def test_the_published_attack_is_run_at_further_budgets_on_the_first_three_runs():
+    found = load_profile("ham10000").planned.model_copy(update={"convergence": {"uniform": [0.15, 0.2]}})
+    profile = load_profile("ham10000").model_copy(update={"planned": found})
+
+    def budgets(variant, seed, profile=profile):
+        study = SimpleNamespace(profile=profile, seed=seed, whole_variants=profile.whole_variants_of(seed))
+        return budgets_of(study, variant)
+
+    assert [budgets("uniform", seed) for seed in range(4)] == [[0.1, 0.15, 0.2], [0.15, 0.2], [0.15, 0.2], []]
+    assert [budgets("baseline", seed) for seed in range(2)] == [[0.1], []]
+    brief = profile.evaluation.model_copy(update={"convergence_images": None})
+    assert budgets("uniform", 0, profile.model_copy(update={"evaluation": brief})) == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"planned": {"primary": ["uniform", "baseline"]}}, "planned compares uniform, which variants does not list"),
-        ({"planned": {"budgets": [0.7]}}, "planned.budgets must be among the epsilons of evaluation, got [0.7]"),
+        ({"planned": {"budgets": [0.7]}}, "budgets that planned names must be among evaluation.epsilons, got [0.7]"),
         ({"controls": ["adversarial"]}, "the variant adversarial and a tuning section"),
         ({"classes": {"one": ["nv"], "other": ["mel"]}}, "classes must share out those of ham10000 among two or more"),
         ({"trainin": {}}, "trainin is not a known key; did you mean training?"),

@@ -164,7 +164,9 @@ def test_when_gamma_fell_is_said():
 
 
 def test_what_falls_to_the_published_attack_is_counted_for_those_of_whom_some_fell():
-    rows = pd.DataFrame({"variant": ["a", "b", "c"], "n": [40, 40, 30], "fallen": [0.05, 0.0, 0.0], "epsilon": 0.1})
+    rows = pd.DataFrame(
+        {"variant": ["a", "b", "c"], "n": [40, 40, 30], "fallen": [0.05, 0.0, 0.0], "epsilon": 0.1, "seed": 0}
+    )
     begins = "Of images that stand at 0.1 gray levels, AutoAttack as it was published fells "
     too_high = "(phantom data): by so much the robust accuracies here are too high."
     said = sentences.converged(rows, "phantom data")
@@ -173,5 +175,10 @@ def test_what_falls_to_the_published_attack_is_counted_for_those_of_whom_some_fe
         f"{begins}4 of 40 of a, 4 of 40 of b, 3 of 30 of c {too_high}"
     )
     assert sentences.converged(rows.iloc[1:], "phantom data") == f"{begins}none of 70 (phantom data)."
-    assert sentences.say("fallen", rows=[rows.iloc[0]], code="`") == f"{begins}2 of 40 of `a`"
+    assert sentences.say("fallen", budgets=sentences.by_budget(rows[:1]), code="`") == f"{begins}2 of 40 of `a`"
+    more = pd.concat([rows, *(rows[:2].assign(epsilon=0.2, seed=seed) for seed in range(3))])
+    assert sentences.converged(more, "phantom data") == (
+        f"{begins}2 of 40 of a and none of 70 of the others, and at 0.2 it fells 6 of 120 of a and none of 120 of the "
+        f"others (of 3 training runs of each) {too_high}"
+    )
     assert "does not hold" in sentences.converged(rows.iloc[:0], "phantom data")

@@ -8,27 +8,43 @@ from lib.evaluation.attacked import outcomes_of
 from lib.evaluation.comparison import shares
 from lib.evaluation.planned import worst_case
 
+RUNS = 3  # the first so many, where a profile plans more of it
+
 
 def convergence(study) -> pd.DataFrame:
-    """AutoAttack as published (100 steps, 5,000 queries, up to 9 targets) on images that stand at `trust_epsilon`.
+    """AutoAttack as published (100 steps, 5,000 queries, up to 9 targets) on images that stand at some budgets.
 
-    One row per image of the first training run of each variant: dataset, variant, seed, image_id, label, epsilon,
-    correct (still). The images are a stratified subset of `convergence_images`; none where the profile names none.
+    One row per image: dataset, variant, seed, image_id, label, epsilon, correct (still). The images are a stratified
+    subset of `convergence_images`; none where the profile names none.
     """
-    evaluation = study.profile.evaluation
-    if not evaluation.convergence_images:
+    variants = [variant for variant in study.variants if budgets_of(study, variant)]
+    if not variants:
         return pd.DataFrame(columns=["dataset", "variant", "seed", "image_id", "label", "epsilon", "correct"])
-    return study.gather(lambda variant: convergence_of(study, variant), study.whole_variants)
+
+    def read(variant):
+        return pd.concat([convergence_of(study, variant, epsilon) for epsilon in budgets_of(study, variant)])
+
+    return study.gather(read, variants)
 
 
-def convergence_of(study, variant: str) -> pd.DataFrame:
-    """The images of one variant, without the columns that name it."""
-    evaluation = study.profile.evaluation
-    epsilon, headline = evaluation.trust_epsilon, study.headline()
+def budgets_of(study, variant: str) -> list[float]:
+    """`trust_epsilon` in the run that meets every attack, and what `planned.convergence` names in the first runs."""
+    profile = study.profile
+    if not profile.evaluation.convergence_images:
+        return []
+    planned = profile.planned.convergence.get(variant, []) if study.seed in profile.seeds[:RUNS] else []
+    return [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
+
+
+def convergence_of(study, variant: str, epsilon: float) -> pd.DataFrame:
+    """The images of one variant at one budget, without the columns that name it."""
+    evaluation, headline = study.profile.evaluation, study.headline()
     table = outcomes_of(study, variant).assign(dataset=study.dataset, variant=variant, seed=study.seed)
     worst = worst_case(table, headline.norm, headline.through)
     stands = worst.loc[(worst["epsilon"] == epsilon) & worst["correct"], "image_id"]
     rows = study.evaluated[study.evaluated["image_id"].isin(stands)]
+    if rows.empty:
+        return pd.DataFrame(columns=["image_id", "label", "epsilon", "correct"])
     rows = subset(rows, evaluation.convergence_images, study.profile.split.seed)
 
     def make():
@@ -37,7 +53,8 @@ def convergence_of(study, variant: str) -> pd.DataFrame:
         found = study.robust_accuracy(classifier, rows, headline, attack=attack, epsilons=[epsilon])
         return found.loc[found["epsilon"] > 0, ["image_id", "label", "epsilon", "correct"]]
 
-    return study.kept("convergence.csv", variant, [rows["image_id"].tolist(), epsilon, headline.norm], make)
+    name = "convergence.csv" if epsilon == evaluation.trust_epsilon else f"convergence-{epsilon:g}.csv"
+    return study.kept(name, variant, [rows["image_id"].tolist(), epsilon, headline.norm], make)
 
 
 def fallen(images: pd.DataFrame) -> pd.DataFrame:

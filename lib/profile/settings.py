@@ -177,6 +177,7 @@ class Planned(Section):
     control: Pair | None = None  # a positive control: an effect that must be seen
     control_runs: Positive | None = None  # its runs that were planned, where others were added later; null for all
     control_intact: list[int] = []  # the seeds whose tuned network is held against the one that it was tuned from
+    convergence: dict[Variant, list[float]] = {}  # budgets beside trust_epsilon at which AutoAttack is run to its end
     margin: Annotated[float, Field(gt=0)] = 2  # of equivalence, in percentage points
 
     @property
@@ -242,8 +243,9 @@ class Profile(Section):
             raise ValueError("variants needs baseline and an attention variant: the study compares them")
         if missing := {name for pair in self.planned.pairs for name in pair} - set(self.variants + self.controls):
             raise ValueError(f"planned compares {', '.join(sorted(missing))}, which variants does not list")
-        if unknown := set(self.planned.budgets or []) - set(self.evaluation.epsilons):
-            raise ValueError(f"planned.budgets must be among the epsilons of evaluation, got {sorted(unknown)}")
+        named = set(self.planned.budgets or []).union(*self.planned.convergence.values())
+        if unknown := named - set(self.evaluation.epsilons):
+            raise ValueError(f"budgets that planned names must be among evaluation.epsilons, got {sorted(unknown)}")
         return self
 
     def variants_of(self, seed: int) -> list[str]:

@@ -236,4 +236,12 @@ ANSWERS = {
 
 def converged(fallen: pd.DataFrame, label: str) -> str:
     """How many images fall to the published AutoAttack; `fallen` as from `lib.evaluation.convergence.fallen`."""
-    return say("converged", rows=list(fallen.itertuples()), label=label)
+    return say("converged", budgets=by_budget(fallen), label=label)
+
+
+def by_budget(fallen: pd.DataFrame) -> list[tuple[float, list[dict]]]:
+    """Each budget with its variants: n (images) and fallen (their number), over all training runs, and runs."""
+    counts = fallen.assign(fallen=(fallen["n"] * fallen["fallen"]).astype(float).round().astype(int))
+    sums = {"n": ("n", "sum"), "fallen": ("fallen", "sum"), "runs": ("seed", "nunique")}
+    counts = counts.groupby(["epsilon", "variant"], sort=False).agg(**sums).reset_index()
+    return [(epsilon, rows.to_dict("records")) for epsilon, rows in counts.groupby("epsilon")]
