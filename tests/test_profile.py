@@ -107,6 +107,13 @@ def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
     assert sorted(entry.name for entry in profile.attacks_of(5, "baseline")) == sorted(["autoattack-linf", *fgsm])
 
 
+def test_what_is_planned_and_not_trained_yet_is_neither_run_nor_judged():
+    profile = load_profile("ham10000").model_copy(update={"runs": {"uniform": 0, "attention-gamma1": 2}})
+    assert all("uniform" not in profile.variants_of(seed) for seed in profile.seeds)
+    assert "uniform" not in profile.whole_variants_of(0) and "attention-gamma1" in profile.whole_variants_of(0)
+    assert profile.judged == [["attention-reference", "baseline"]]
+
+
 def test_the_published_attack_is_run_at_further_budgets_on_the_first_three_runs():
     found = load_profile("ham10000").planned.model_copy(update={"convergence": {"uniform": [0.15, 0.2]}})
     profile = load_profile("ham10000").model_copy(update={"planned": found})

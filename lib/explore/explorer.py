@@ -198,7 +198,7 @@ class Explorer:
         # Each kind of attack is compiled at its first use, which TensorFlow takes for a mistake and says on the page.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self.study = study
-        self.others = [variant for variant in study.profile.variants if variant != "baseline"]
+        self.others = [name for name in study.profile.variants if name != "baseline" and study.profile.seeds_of(name)]
         self.shown = ["baseline", study.profile.attentive]
         chosen = study.chosen()
         self.gallery = [

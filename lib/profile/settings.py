@@ -193,7 +193,8 @@ class Profile(Section):
     variants: Annotated[list[Variant], Field(min_length=2)] = ["baseline", "attention"]
     controls: list[Variant] = []  # further variants, for the first seed only
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
-    runs: dict[Variant, Positive] = {}  # variants that are trained with the first so many seeds, not with all
+    # Variants that are trained with the first so many seeds, not with all; 0: planned, and not trained yet.
+    runs: dict[Variant, Annotated[int, Field(ge=0)]] = {}
     # What is done with the controls and with the seeds after the first: all that is done with the variants of the
     # first, or what C1 to C3 need: training, the headline attack, and the attacks that say every_run.
     repeats: Literal["all", "claims"] = "all"
@@ -262,7 +263,7 @@ class Profile(Section):
         """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 05_why."""
         if self.repeats == "all":
             return self.variants_of(seed)
-        return self.variants if seed == self.seeds[0] else []
+        return [variant for variant in self.variants if self.seeds_of(variant)] if seed == self.seeds[0] else []
 
     def attacks_of(self, seed: int, variant: str) -> list[Attack]:
         """The attacks that a variant of this seed meets."""
@@ -288,8 +289,9 @@ class Profile(Section):
     @property
     def judged(self) -> list[list[str]]:
         """The pairs that the claims are judged on, the paper's first: attentive variants against the two plain ones."""
-        attentive = dict.fromkeys(one for one, _ in self.planned.pairs if one.startswith("attention"))
-        compared = {other for _, other in self.planned.pairs}
+        pairs = [pair for pair in self.planned.pairs if all(map(self.seeds_of, pair))]
+        attentive = dict.fromkeys(one for one, _ in pairs if one.startswith("attention"))
+        compared = {other for _, other in pairs}
         others = [name for name in ("baseline", "uniform", "uniform-matched") if name in compared]
         return [[one, other] for one in attentive for other in others]
 
