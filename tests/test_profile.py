@@ -110,7 +110,8 @@ def test_a_variant_may_have_fewer_runs_and_an_attack_meet_them_all(tmp_path):
 def test_what_is_planned_and_not_trained_yet_is_neither_run_nor_judged():
     profile = load_profile("ham10000").model_copy(update={"runs": {"uniform": 0, "attention-gamma1": 2}})
     assert all("uniform" not in profile.variants_of(seed) for seed in profile.seeds)
-    assert "uniform" not in profile.whole_variants_of(0) and "attention-gamma1" in profile.whole_variants_of(0)
+    assert "uniform" not in profile.whole_variants_of(0)
+    assert "attention-gamma1" in profile.whole_variants_of(0)
     assert profile.judged == [["attention-reference", "baseline"]]
 
 
