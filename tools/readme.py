@@ -52,7 +52,7 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
         "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
         "paper": PAPER_GAIN,
-        "doses": [row for row in by_dose(tables["dose"]).itertuples() if row.variant.startswith("attention")],
+        "doses": list(by_dose(tables["dose"]).itertuples()),
         "fallen": sentences.by_budget(tables["convergence"]) if "convergence" in tables else [],
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
         "strong": list(_table("ham10000-strong", "effects").itertuples()) if profile == PROFILE else [],

@@ -26,13 +26,14 @@ COLOURS = {
     "cbam": "#882255",
     "uniform": "#3b2fd0",
     "uniform-matched": "#300078",
+    "uniform-strong": "#7a5cff",
     "scaled": "#183000",
     "attention-gamma1": "#8c2d04",
     "attention-gamma3": "#20264f",
     "adversarial": "#c3875a",
 }
-MARKERS = dict(zip(COLOURS, "os^vDPX*hHd<>p", strict=True))
-DASHES = dict(zip(COLOURS, ["-", "--", ":", "--", "-.", ":"] * 2 + ["-.", "-"], strict=True))
+MARKERS = dict(zip(COLOURS, "os^vDPX*hH8d<>p", strict=True))
+DASHES = dict(zip(COLOURS, ["-", "--", ":", "--", "-.", ":"] * 2 + [":", "-.", "-"], strict=True))
 SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#009E73"}
 HEAT = "inferno"
 TOP = 8  # times an even map: where the scale of attention maps ends, as some are flat and some have a peak

@@ -129,14 +129,18 @@ class Runs:
         sensitivity = {name: planned.effects(worst, predictions, primary, budgets) for name, worst in sides.items()}
         variants, pairs = dict.fromkeys(self.worst["variant"]), [*map(list, dict.fromkeys(map(tuple, plan.pairs)))]
         over_baseline = [[name, "baseline"] for name in variants if name != "baseline"]
+        robust, dose = (
+            planned.over_budgets(self.worst, budgets),
+            planned.dose(self.frames["branch"], self.worst, budgets),
+        )
         return {
             "effects": planned.effects(self.worst, predictions, plan, budgets),
             "sensitivity": pd.concat([table.assign(attack=name) for name, table in sensitivity.items()]),
             "clean_by_run": planned.clean_by_run(predictions, pairs),
             "effects_by_run": planned.by_run(self.worst, pairs, budgets),
-            "robust_by_run": planned.over_budgets(self.worst, budgets),
+            "robust_by_run": robust,
             "up_to": planned.largest_gains(self.worst, over_baseline),
             "tasks": tasks.beside_published(self.profile, self.worst, predictions),
-            "dose": planned.dose(self.frames["branch"], self.worst, budgets),
+            "dose": pd.concat([dose, tasks.strong_branch(self.profile, robust)], ignore_index=True),
             "spread": planned.spread_by_run(self.frames["spread"]),
         }
