@@ -164,12 +164,19 @@ def test_the_dots_of_a_comparison_are_its_own_runs():
     plt.close(figure)
 
 
-def tasks_plot():
+def tasks_plot(titles=TITLES):
     made = [made_up(images=60, seeds=6, variants=["baseline", "attention-reference"], rng=rng) for rng in range(3)]
     rows = [tasks.of_task(planned.worst_case(t.assign(dataset=d)), t[t["epsilon"] == 0].assign(dataset=d), BUDGETS, 2.0)
             for t, d in zip(made, tasks.TASKS, strict=True)]  # fmt: skip
     table = pd.concat(rows)
-    return forest.tasks(pd.concat([table, tasks.together(table)]), TITLES)
+    return forest.tasks(pd.concat([table, tasks.together(table)]), titles)
+
+
+def test_the_forest_of_tasks_names_those_that_a_run_does_not_have():
+    figure = tasks_plot({"eyepacs": "photographs"})
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["HAM10000, 6 runs", "ChestX-ray14, 6 runs", "photographs, 6 runs", "all tasks, 18 runs"]
+    plt.close(figure)
 
 
 def doses():

@@ -77,6 +77,7 @@ def test_the_answer_over_the_tasks_begins_with_a_number_for_each(monkeypatch):
         "**As its public code has it, soft attention changed robust accuracy by +1.2 points on skin lesions.**"
     )
     assert "+0.8 (-3.2 to +3.0) points, or +4.6 (-1.0 to +9.0) % of what the baseline keeps" in said
+    assert "up to +16 %, which this interval leaves out." in said
     assert "as strong as it is: -0.9 (-0.5 to +3.0) points" in said
     del rows[2:]  # of B nothing
     assert "its networks are not trained yet" in readme.parts()["answer"]

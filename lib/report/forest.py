@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.data import DATASETS
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
-from lib.evaluation.tasks import ESTIMATES
+from lib.evaluation.tasks import ESTIMATES, TASKS
 from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
 
 KINDS = {
@@ -74,6 +75,7 @@ def tasks(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 
     `table`: as from `lib.evaluation.tasks.beside_published`; its rows over all tasks are set off.
     """
+    titles = {name: DATASETS[name].short for name in TASKS} | titles  # of the other tasks too
     table = table.reset_index(drop=True)
     heads = table["kind"].ne(table["kind"].shift())
     places = np.arange(len(table)) + heads.cumsum()
@@ -198,7 +200,7 @@ def spread(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
         ax.set(xlim=(0, 1.05 * even), title=titles[dataset])
         ax.set_yticks(range(len(variants)), variants)
         ax.grid(axis="y", visible=False)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(variants) - 0.5, -0.5)
     figure.supxlabel("positions that the attention map spreads over (dashed: an even map)", fontsize=8)
     return figure
 
