@@ -37,7 +37,7 @@ CLOSED = "Pictures of these data may not be passed on: run the notebook on your 
 
 
 def shrink(source: Path, target: Path) -> None:
-    """Write a PNG with a palette of 256 colours, at fewer pixels where it would be larger than `LARGEST`."""
+    """Write a PNG with a palette of 128 colours, at fewer pixels where it would be larger than `LARGEST`."""
     picture, width = Image.open(source), None
     while width is None or target.stat().st_size > LARGEST:
         width = picture.width if width is None else int(0.9 * width)

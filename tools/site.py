@@ -56,8 +56,8 @@ def assemble(source: Path) -> None:
     (source / "index.md").write_text(front.replace("<!-- results -->", "\n".join(entries)), encoding="utf-8")
     for folder in (source / PUBLISHED.relative_to(ROOT)).iterdir():
         complete(folder)
-    shown, rendered = set(), PUBLISHED / real.REAL / "notebooks"
-    for path in sorted([*rendered.glob("*.ipynb"), *(ROOT / "notebooks").glob("[0-9]*.ipynb")]):
+    shown, real_ones = set(), [p for name in readme.TASKS for p in (PUBLISHED / name / "notebooks").glob("*.ipynb")]
+    for path in sorted([*real_ones, *(ROOT / "notebooks").glob("[0-9]*.ipynb")]):
         notebook = described(nbformat.read(path, as_version=4))
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
@@ -102,9 +102,9 @@ def claims() -> str:
 
 
 def _compared(folder: Path) -> str:
-    """The planned comparisons of a run as a small table."""
-    table = planned.printed(written(folder / "tables")["effects"])
-    return markdown(table[["comparison", "runs", "difference, points (95 % CI)", "conclusion"]])
+    """The planned comparisons of a run, or those of all tasks where they are published, as a small table."""
+    table = planned.printed((tables := written(folder / "tables")).get("tasks", tables["effects"]))
+    return markdown(table[["data set", "comparison", "runs", "difference, points (95 % CI)", "conclusion"]])
 
 
 def complete(folder: Path) -> None:

@@ -110,12 +110,12 @@ def drawn(row) -> str:
 
 
 def with_palette(picture: Image.Image, width: int) -> Image.Image:
-    """A figure in 256 colours, so many pixels wide."""
+    """A figure in 128 colours, so many pixels wide."""
     picture = picture.convert("RGB")
     if width != picture.width:
         size = width, round(picture.height * width / picture.width)
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return picture.quantize(256, dither=Image.Dither.NONE)
+    return picture.quantize(128, dither=Image.Dither.NONE)
 
 
 def _embedded(out: Path, name: str) -> dict:

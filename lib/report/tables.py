@@ -184,8 +184,8 @@ def write_run(folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, p
     """Write a run's tables, and what was seen image by image, into `folder`; what a former run left there goes.
 
     `tables` by name, of which empty ones are left out, each with the title that the catalogue has for it; `images`:
-    per-image tables, written as `<name>.csv.gz`, the same bytes for the same rows, numbers to six digits. `label`:
-    what data they are of.
+    per-image tables, written as `<name>.csv.gz`, the same bytes for the same rows, numbers to six digits, probabilities
+    to three. `label`: what data they are of.
     """
     tables = {name: table for name, table in tables.items() if len(table)}
     keep_only(folder, tables)
@@ -194,7 +194,8 @@ def write_run(folder: Path, tables: dict[str, pd.DataFrame], images: dict[str, p
     for name, table in images.items():
         packed = {"method": "gzip", "mtime": 0}
         path = folder / f"{name}.csv.gz"
-        table.assign(data=label).to_csv(path, index=False, float_format="%.6g", compression=packed)
+        digits = "%.3g" if name == "predictions" else "%.6g"
+        table.assign(data=label).to_csv(path, index=False, float_format=digits, compression=packed)
 
 
 def timings(runs: Path) -> pd.DataFrame:
