@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import ROOT
+from lib import PUBLISHED, ROOT
 from tools import links
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-9]_*.ipynb"))
@@ -23,6 +23,19 @@ def test_links_to_code_name_what_their_file_defines(path):
         if "/lib/" in file and name.startswith("`"):
             code = (path.parent / file).read_text(encoding="utf-8")
             assert re.search(rf"^(def|class) {name.strip('`')}\b", code, re.MULTILINE), f"{file} has no {name}"
+
+
+def test_links_of_published_notebooks_lead_somewhere():
+    published = sorted(PUBLISHED.glob("*/notebooks/*.ipynb"))
+    assert published
+    for path in published:
+        cells = nbformat.read(path, as_version=4).cells
+        shown = [
+            output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])
+        ]
+        for text in [*texts(path), *shown]:
+            for link in links.RELATIVE.findall(text):
+                assert (path.parent / link.split("#")[0]).exists(), f"{path}: {link}"
 
 
 def test_a_notebook_that_moves_takes_its_links_along():

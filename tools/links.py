@@ -28,3 +28,11 @@ def move_outputs(outputs: list, source: Path, target: Path) -> None:
     for data in (output["data"] for output in outputs if "data" in output):
         if "text/markdown" in data:
             data["text/markdown"] = moved(data["text/markdown"], source, target)
+
+
+def move(notebook, source: Path, target: Path) -> None:
+    """The same for all of a notebook, what it says and what it shows, in place."""
+    for cell in notebook.cells:
+        move_outputs(cell.get("outputs", []), source, target)
+        if cell.cell_type == "markdown":
+            cell.source = moved(cell.source, source, target)

@@ -27,6 +27,7 @@ from lib.profile import Profile, load_profile
 from lib.report.index import figures, write_index
 from lib.report.page import MAIN_FIGURES, with_palette
 from lib.study import Study, results
+from tools import links
 from tools.readme import render_notebooks, write_pages
 
 LARGEST = 300_000  # bytes of a figure
@@ -44,9 +45,11 @@ def shrink(source: Path, target: Path) -> None:
         with_palette(picture, width).save(target, optimize=True)
 
 
-def slim(notebook: Path, closed: bool = False) -> None:
-    """Let a rendered notebook hold its figures with palettes, no wider than a page; of `closed` data, no images."""
+def slim(notebook: Path, target: Path, home: Path, closed: bool = False) -> None:
+    """Write a rendered notebook into the folder `target` with its figures in palettes, no wider than a page, and its
+    links as the folder `home` needs them; of `closed` data, no images."""
     content = nbformat.read(notebook, as_version=4)
+    links.move(content, notebook.parent, home)
     for cell in (cell for cell in content.cells if closed and "pictures" in cell.metadata.get("tags", [])):
         words = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
         cell.outputs = [*words, nbformat.v4.new_output("stream", text=CLOSED)]
@@ -56,7 +59,7 @@ def slim(notebook: Path, closed: bool = False) -> None:
             picture, held = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))), io.BytesIO()
             with_palette(picture, min(picture.width, WIDEST)).save(held, "PNG", optimize=True)
             output["data"]["image/png"] = base64.b64encode(held.getvalue()).decode()
-    nbformat.write(content, notebook)
+    nbformat.write(content, target / notebook.name)
 
 
 def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = False, closed: bool = False) -> None:
@@ -81,7 +84,7 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
         (new / "notebooks").mkdir()
         for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
             if file.stem.endswith(("results", "_seed0")) or file.stem.startswith("02_"):
-                slim(Path(shutil.copy(file, new / "notebooks")), closed)
+                slim(file, new / "notebooks", target / "notebooks", closed)
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
     write_index(target)
@@ -121,7 +124,7 @@ def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
     if profile.profile == DEFAULT:
         render_notebooks(profile)  # first, as it refuses a run of other notebooks
         for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
-            slim(notebook)
+            slim(notebook, notebook.parent, notebook.parent)
     closed = not profile.phantom and any("no redistribution" in DATASETS[name].licence for name in profile.datasets)
     publish(run, PUBLISHED / profile.profile, profile.phantom is None and not brief, brief, closed)
     write_pages()

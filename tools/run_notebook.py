@@ -45,13 +45,11 @@ def _settle(path: Path, written_for: Path) -> None:
     """Take out what differs between two equal runs (times, the place it ran), so that a rerun is no change, and let
     relative links, written for another folder, lead from where the notebook lies now."""
     notebook = nbformat.read(path, as_version=4)
+    links.move(notebook, written_for, path.parent)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "markdown":
-            cell.source = links.moved(cell.source, written_for, path.parent)
         if cell.cell_type == "code":
-            links.move_outputs(cell.outputs, written_for, path.parent)
             # Progress bars and warnings belong to the log; of a widget with a picture, the picture stays.
             for output in cell.outputs:
                 if "image/png" in output.get("data", {}):
