@@ -67,7 +67,7 @@ def test_the_sizes():
     assert sum(lines.values()) <= 15_700
     longest = {ROOT / "lib/study/study.py": 411}  # the one object that notebooks ask, a few lines for each answer
     assert not [path for path, n in lines.items() if n > longest.get(path, 350)]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tools").glob("*.py")) <= 950
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tools").glob("*.py")) <= 955
     figures = subprocess.run(["git", "ls-files", "-z", "figures"], cwd=ROOT, capture_output=True, text=True)
     tracked = [ROOT / name for name in figures.stdout.split("\0") if name]
     assert sum(file.stat().st_size for file in tracked if file.is_file()) < 16e6

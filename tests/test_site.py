@@ -112,7 +112,7 @@ def test_nothing_of_one_data_set_alone_is_shown(source):
 
 def test_notebooks_of_real_images_come_first_and_those_of_phantoms_under_that_word(source):
     front = (source / "index.md").read_text(encoding="utf-8")
-    groups = [front.index(f":caption: Notebooks, {name}") for name in ("real images", "phantoms")]
+    groups = [front.index(f":caption: Notebooks, {name}") for name in ("real images: skin lesions", "phantoms")]
     assert groups == sorted(groups)
     for task in TASKS:
         assert len(list((source / "figures" / "published" / task / "notebooks").glob("*.ipynb"))) == 6

@@ -25,6 +25,7 @@ PAGES = ROOT / "site"
 FILES = ("README.md", "LICENSE", "CITATION.cff", "Snakefile", "environment.yml", "reproduce", "data/README.md")
 FOLDERS = ("docs", "lib", "profiles", "tests")
 BENCH = PUBLISHED / "bench"
+MORE = "What speaks for it and against it: [the study in short](README.md), [what else was found](docs/findings.md)."
 
 
 def results() -> list[Path]:
@@ -78,7 +79,8 @@ def claims() -> str:
     """What every run found, as Markdown: the question with its answer on real images, then each run with its figures,
     and folded away its ledger with the rules."""
     lead = PUBLISHED / real.REAL
-    parts = ["## Does attention make it more robust? On real images", readme.parts()["answer"], _compared(lead)]
+    answer = readme.parts()["answer"].split("\n\n")[0]
+    parts = ["## Does attention make it more robust? On real images", answer, _compared(lead), MORE]
     for folder in sorted(results(), key=lambda folder: folder != lead):
         tables, said, drawn = written(folder / "tables"), label(folder), index.figures(folder)
         table, place = tables["claims"], folder.relative_to(ROOT).as_posix()
@@ -104,6 +106,7 @@ def claims() -> str:
 def _compared(folder: Path) -> str:
     """The planned comparisons of a run, or those of all tasks where they are published, as a small table."""
     table = planned.printed((tables := written(folder / "tables")).get("tasks", tables["effects"]))
+    table = table.replace({"data set": readme.IMAGES})
     return markdown(table[["data set", "comparison", "runs", "difference, points (95 % CI)", "conclusion"]])
 
 

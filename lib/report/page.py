@@ -23,7 +23,7 @@ from lib.report.index import FIGURES, figures, write_index
 from lib.report.tables import rounded, timings, write_table, written
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-LEAD = ("planned", "tasks", "up_to")  # the figures that the page opens with
+LEAD = ("tasks", "planned", "up_to")  # the figures that the page opens with
 MAIN_FIGURES = (*LEAD, "robust_accuracy")
 WIDEST = 1200  # pixels of a picture in the page
 LARGEST_TABLE = 40  # rows; longer ones are named, and lie beside the page as CSV
