@@ -8,6 +8,7 @@ from lib.evaluation.attacked import outcomes_of
 from lib.evaluation.comparison import shares
 from lib.evaluation.planned import worst_case
 
+COLUMNS = ["image_id", "label", "epsilon", "correct"]
 RUNS = 3  # the first so many, where a profile plans more of it
 
 
@@ -17,14 +18,13 @@ def convergence(study) -> pd.DataFrame:
     One row per image: dataset, variant, seed, image_id, label, epsilon, correct (still). The images are a stratified
     subset of `convergence_images`; none where the profile names none.
     """
-    variants = [variant for variant in study.variants if budgets_of(study, variant)]
-    if not variants:
-        return pd.DataFrame(columns=["dataset", "variant", "seed", "image_id", "label", "epsilon", "correct"])
+    return study.gather(lambda variant: convergence_of(study, variant))
 
-    def read(variant):
-        return pd.concat([convergence_of(study, variant, epsilon) for epsilon in budgets_of(study, variant)])
 
-    return study.gather(read, variants)
+def convergence_of(study, variant: str) -> pd.DataFrame:
+    """The images of one variant, without the columns that name it."""
+    tables = [_at(study, variant, epsilon) for epsilon in budgets_of(study, variant)]
+    return pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=COLUMNS)])
 
 
 def budgets_of(study, variant: str) -> list[float]:
@@ -36,15 +36,14 @@ def budgets_of(study, variant: str) -> list[float]:
     return [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
 
 
-def convergence_of(study, variant: str, epsilon: float) -> pd.DataFrame:
-    """The images of one variant at one budget, without the columns that name it."""
+def _at(study, variant: str, epsilon: float) -> pd.DataFrame:
     evaluation, headline = study.profile.evaluation, study.headline()
     table = outcomes_of(study, variant).assign(dataset=study.dataset, variant=variant, seed=study.seed)
     worst = worst_case(table, headline.norm, headline.through)
     stands = worst.loc[(worst["epsilon"] == epsilon) & worst["correct"], "image_id"]
     rows = study.evaluated[study.evaluated["image_id"].isin(stands)]
     if rows.empty:
-        return pd.DataFrame(columns=["image_id", "label", "epsilon", "correct"])
+        return pd.DataFrame(columns=COLUMNS)
     rows = subset(rows, evaluation.convergence_images, study.profile.split.seed)
 
     def make():

@@ -21,7 +21,7 @@ import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
 from lib.evaluation.attacked import directions_of, outcomes_of, run_variant
-from lib.evaluation.convergence import budgets_of, convergence_of
+from lib.evaluation.convergence import convergence_of
 from lib.models import build_classifier
 from lib.models.pretrained import starting_file
 from lib.study.explanations import branch_of, spread_of
@@ -36,8 +36,7 @@ LAST = "branch.csv"  # what a network's job makes at its end
 def make(study: Study, variant: str) -> None:
     """All of a network's job: training, attacks, and what is measured on its attention; what is there stays."""
     run_variant(study, variant)
-    for epsilon in budgets_of(study, variant):
-        convergence_of(study, variant, epsilon)
+    convergence_of(study, variant)
     spread_of(study, variant)
     branch_of(study, variant)
 
