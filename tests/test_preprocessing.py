@@ -404,3 +404,16 @@ def test_real_xrays_are_what_pillow_reads(tmp_path: Path) -> None:
     images = load_images(few, "chestxray14", 224, tmp_path, "none")
     for image, path in zip(images, few["path"], strict=True):
         np.testing.assert_array_equal(image, Image.open(path).convert("RGB"))
+
+
+def test_small_x_rays_are_the_same_from_threads(tmp_path):
+    """Enlarging switches OpenCV's kernels off, for the process and for one thread: no other image may notice."""
+    rng, paths = np.random.default_rng(0), []
+    for number in range(60):
+        smooth = cv2.GaussianBlur(rng.uniform(0, 255, (128, 128)), (0, 0), 3)
+        paths.append(str(tmp_path / f"{number}.png"))
+        cv2.imwrite(paths[-1], np.clip(4 * (smooth - 127) + 127, 3, 3 + 85).astype(np.uint8))
+    alone = [preprocess(path, "chestxray14", 160) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda path: preprocess(path, "chestxray14", 160), paths * 4))
+    assert all(np.array_equal(one, other) for one, other in zip(alone * 4, together, strict=True))

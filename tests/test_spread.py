@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy
 
 from lib.evaluation.planned import spread_by_run
-from lib.explain.spread import effective_positions, peak
+from lib.models.spread import effective_positions, peak
 
 
 def test_an_even_map_spreads_over_all_positions_and_a_peak_over_one():

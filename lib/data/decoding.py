@@ -145,11 +145,13 @@ def plain_opencv() -> Iterator[None]:
     round twice. The switch is the process's: it is set back when the last thread leaves.
     """
     global _inside, _before
+    ipp = cv2.ipp.useIPP()  # of this thread alone, as the switch's effect on it is
     with _lock:
         if not _inside:
             _before = cv2.useOptimized()
             cv2.setUseOptimized(False)
         _inside += 1
+    cv2.ipp.setUseIPP(False)
     try:
         yield
     finally:
@@ -157,3 +159,4 @@ def plain_opencv() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 cv2.setUseOptimized(_before)
+        cv2.ipp.setUseIPP(ipp)

@@ -16,16 +16,6 @@ from lib.data.registry import DatasetInfo
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SEPARATORS = ",;\t"
 
-# Every column of the publishers' files; `columns` in the registry has those that are needed.
-PUBLISHED_COLUMNS = {
-    "ham10000": ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"],
-    "chestxray14": [
-        *("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"),
-        *("View Position", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"),
-    ],
-    "eyepacs": ["image", "level"],
-}
-ALSO_PUBLISHED = ("dataset",)  # in some editions of HAM10000's
 NAMES_WITH_SUFFIX = ("chestxray14",)  # the other publishers write names without .jpg
 GROUP_PATTERNS = {"ham10000": r"HAM_\d+", "chestxray14": r"\d+", "eyepacs": r".+"}
 PATIENT_IN_NAME = {"chestxray14": r"^(\d+)_\d+$", "eyepacs": r"^(.+)_(?:left|right)$"}
@@ -145,16 +135,11 @@ def _read(info: DatasetInfo, path: str, found: Findings) -> pd.DataFrame:
     published = next((file["md5"] for file in info.files if file["name"].lower() == name), None)
     if published and hashlib.md5(data).hexdigest() != published:
         found.add("not the published file", file=path, detail=f"its MD5 is not {published}")
-    if data.startswith(b"\xef\xbb\xbf"):
-        found.add("byte-order mark", file=path)
     text = text_of(data, path, found)
     if not text.strip():
         found.add("empty label file", file=path, detail="it has no rows")
         return nothing
-    separator = _separator(text, info.columns.values())
-    if separator != ("\t" if name.endswith(".tab") else ","):
-        found.add("other separator", file=path, detail=f"fields are separated by {separator!r}")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, info.columns.values()))
     try:
         header = [field.strip() for field in next(filter(any, reader), [])]
         while header and not header[-1]:
@@ -179,49 +164,37 @@ def _separator(text: str, needed: Iterable[str]) -> str:
 
 
 def _places(info: DatasetInfo, header: list[str], path: str, found: Findings) -> dict[str, int]:
-    """The place of the column for image, label and group, where it is there once; what else there is are findings."""
-
-    def report(kind: str, details: list[str]) -> None:
-        found.add(kind, file=path, row=1, detail=details)
-
+    """The place of the column for image, label and group, where it is there once."""
     lower = [name.lower() for name in header]
-    published = {name.lower(): name for name in PUBLISHED_COLUMNS.get(info.name, header)}
-    needed = {role: name.lower() for role, name in info.columns.items()}
-    missing = ", ".join(repr(name) for name in info.columns.values() if name.lower() not in lower)
+    times = {name: lower.count(name.lower()) for name in info.columns.values()}
+    missing = ", ".join(repr(name) for name in times if not times[name])
     if missing:
-        report("missing column", [f"there is no column {missing}, only {', '.join(map(repr, header))}"])
-    twice = [name for name in info.columns.values() if lower.count(name.lower()) > 1]
-    report("repeated column", [f"{name!r} is there twice" for name in twice])
-    known = {*published, *ALSO_PUBLISHED}
-    report("absent column", [published[name] for name in published if name not in {*lower, *needed.values()}])
-    report("unexpected column", [name for name in header if name.lower() not in known])
-    report("column in another case", [name for name in header if published.get(name.lower(), name) != name])
-    return {role: lower.index(name) for role, name in needed.items() if lower.count(name) == 1}
+        detail = f"there is no column {missing}, only {', '.join(map(repr, header))}"
+        found.add("missing column", file=path, row=1, detail=detail)
+    twice = [f"{name!r} is there twice" for name in times if times[name] > 1]
+    found.add("repeated column", file=path, row=1, detail=twice)
+    return {role: lower.index(name.lower()) for role, name in info.columns.items() if times[name] == 1}
 
 
 def _columns(reader, places: dict[str, int], n: int, path: str, found: Findings) -> dict[str, list]:
     """The fields at these places, stripped, of all rows that have n fields, and `row`, their lines."""
     columns = {role: [] for role in places} | {"row": []}
-    blank, quoted, trailing, ragged, detail = [], [], [], [], []
+    quoted, ragged, detail = [], [], []
     for fields in reader:
         text, row = "".join(fields), reader.line_num
         if not text or text.isspace():
-            blank.append(row)
-        elif '"' in text or "\n" in text or "\r" in text:
+            continue
+        if '"' in text or "\n" in text or "\r" in text:
             quoted.append(row)  # a mark out of place may have swallowed the rows up to the next
         elif len(fields) < n or "".join(fields[n:]).strip():
             ragged.append(row)
             detail.append(f"there are {len(fields)} fields, not {n}")
         else:
-            if len(fields) > n:
-                trailing.append(row)
             columns["row"].append(row)
             for role, place in places.items():
                 columns[role].append(fields[place].strip())
-    found.add("blank row", file=path, row=blank)
     found.add("broken quotes", file=path, row=quoted, detail="a quotation mark is out of place")
     found.add("ragged row", file=path, row=ragged, detail=detail)
-    found.add("trailing separators", file=path, row=trailing)
     if not (columns["row"] or quoted or ragged):
         found.add("empty label file", file=path, detail="it has no rows")
     return columns

@@ -81,10 +81,17 @@ def xray_stages(
     """
     if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         raise StudyError(f"The x-ray pipeline takes a gray image of 8 or 16 bits, not {image.dtype} {image.shape}.")
-    stretched = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX, dtype=cv2.CV_8U)
+    stretched = _stretched(image)
     blur = cv2.GaussianBlur(stretched, (0, 0), sigmaX=sigma * image.shape[1] / WIDTH, sigmaY=0)
     result = cv2.addWeighted(stretched, gain, blur, -gain, offset)
     return {"input": image, "min-max": stretched, "blur": blur, "result": result}
+
+
+def _stretched(image: np.ndarray) -> np.ndarray:
+    """Min to 0 and max to 255 in whole numbers, ties upwards: `cv2.normalize` rounds them by the processor's kernel."""
+    low, span = int(image.min()), int(image.max()) - int(image.min())
+    table = (510 * np.arange(span + 1) + span) // max(2 * span, 1)
+    return table.astype(np.uint8)[image.astype(np.int32) - low]
 
 
 def preprocess(

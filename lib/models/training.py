@@ -10,11 +10,12 @@ import pandas as pd
 
 from lib import StudyError
 from lib.artifacts import replacing
+from lib.models.spread import effective_positions
 from lib.profile import Training
 
 CHECKPOINT = "checkpoint-{:04d}.keras"  # after so many epochs
 CHECKPOINT_EVERY = 20  # seconds: of epochs that take less not each needs one
-HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "gamma"]
+HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "gamma", "effective"]
 STEPS = ["epoch", "step", "gamma"]  # of gamma.csv: gamma after every training step, counted from 1
 
 
@@ -118,6 +119,15 @@ def _gamma(model) -> list[float]:
     return [float(value) for value in model.trainable_variables if value.path.endswith("soft_attention/gamma")]
 
 
+def _spread(model, images):
+    """What tells how many positions the map of the model's soft-attention block spreads over; NaN without one."""
+    if "soft_attention" not in [layer.name for layer in model.layers]:
+        return lambda: np.nan
+    node = model.get_layer("soft_attention")._inbound_nodes[-1]  # behind a frozen stem the first is the whole model's
+    maps = keras.Model(model.input, node.output_tensors[1])
+    return lambda: effective_positions(np.asarray(maps(images, training=False)).sum(axis=-1)).mean()
+
+
 def train(
     model: keras.Model,
     training: tuple[np.ndarray, np.ndarray],
@@ -134,7 +144,8 @@ def train(
     `training` and `validation` are pairs of images, uint8 (n, h, w, 3), and labels, int (n,). `fraction` is
     the share of the data that makes an epoch. The history has one row per epoch: loss, accuracy, val_loss,
     val_accuracy and, for an attention model, gamma, which `gamma.csv` in `directory` has after every step (plain
-    training only). With `settings.adversarial`, loss and accuracy are those on the adversarial images that were
+    training only), and effective, how many positions its map spreads over on a first batch of validation images (see
+    `lib.models.spread`). With `settings.adversarial`, loss and accuracy are those on the adversarial images that were
     trained on (see `lib.models.adversarial`), and validation is on clean images.
 
     Epochs leave checkpoints in `directory`, the last one never older than CHECKPOINT_EVERY seconds and an epoch. Called
@@ -166,6 +177,7 @@ def train(
         model.compute_metrics(None, *[np.eye(1, classes, dtype="float32")] * 2)
         model.reset_metrics()
     trainer = settings.adversarial and _adversarial_trainer(model, settings.adversarial)
+    spread = _spread(model, held_out[0][0])
     best = best_epoch(history[settings.monitor], settings.min_delta, mode) if len(history) else 0
     kept = time.monotonic()
 
@@ -183,7 +195,7 @@ def train(
             logs = model.fit(batches.feed(), epochs=1, shuffle=False, verbose=0, callbacks=[by_step]).history
             fitted = {name: values[0] for name, values in logs.items()}
         loss, accuracy = model.evaluate(held_out.feed(), verbose=0)
-        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(_gamma(model) or [np.nan])]
+        row = [epoch + 1, fitted["loss"], fitted["accuracy"], loss, accuracy, *(_gamma(model) or [np.nan]), spread()]
         history = pd.concat([history, pd.DataFrame([row], columns=HISTORY)], ignore_index=True)
         steps = range(len(gamma) + 1, len(gamma) + len(by_step.values) + 1)
         rows = zip([epoch + 1] * len(steps), steps, by_step.values, strict=True)

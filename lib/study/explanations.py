@@ -6,8 +6,8 @@ import pandas as pd
 from lib.attacks import Classifier
 from lib.data import subset
 from lib.explain import attention_map, choose_images, grad_cam, map_shift
-from lib.explain.spread import effective_positions, peak
 from lib.models import without_branch
+from lib.models.spread import effective_positions, peak
 
 
 def chosen(study) -> pd.DataFrame:
@@ -88,7 +88,7 @@ def branch_of(study, variant: str) -> pd.DataFrame:
 def spread_of(study, variant: str) -> pd.DataFrame:
     """How far the attention maps of one network spread: a row per image, clean and attacked; none without such maps.
 
-    Columns: image_id, label, attacked, positions (of the map), effective and peak, see `lib.explain.spread`. The images
+    Columns: image_id, label, attacked, positions (of the map), effective and peak, see `lib.models.spread`. The images
     are those that the trust section examines, under its attack at Grad-CAM's budget. None, too, of a network that was
     published without its weights before this was measured.
     """
