@@ -137,8 +137,8 @@ def edited(monkeypatch):
         forget()
 
     def forget():
-        for cached in (module_of_sources._key, module_of_sources._defined, module_of_sources._imports):
-            cached.cache_clear()
+        for name in ("_key", "_code_of", "_defined", "_imports"):
+            getattr(module_of_sources, name).cache_clear()
 
     yield edit
     monkeypatch.undo()

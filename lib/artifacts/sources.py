@@ -4,10 +4,10 @@ The graph of the study watches the first two for changes, and the key of a resul
 """
 
 import ast
-import copy
 import functools
 import inspect
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,13 +191,15 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(text)
 
 
+@functools.cache
 def _code_of(path: Path) -> str:
     return _dump(_parsed(path))
 
 
 def _dump(node: ast.AST) -> str:
     """The code of a node, without imports and docstrings (or whatever else is a bare constant)."""
-    return ast.unparse(_WithoutWords().visit(copy.deepcopy(node)))
+    copied = pickle.loads(pickle.dumps(node))  # a tenth of the time of copy.deepcopy
+    return ast.unparse(_WithoutWords().visit(copied))
 
 
 class _WithoutWords(ast.NodeTransformer):
