@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from nbclient import NotebookClient
 from PIL import Image
 
 from lib import ROOT
@@ -84,9 +86,19 @@ def test_each_set_is_checked(place, name):
     assert "is usable: 60 of the 60 images found, 0 left out." in found.stdout
 
 
-def test_the_whole_study_runs_on_them(place):
-    run = reproduce(place, "--profile", str(place / f"{NAME}.yaml"))
-    assert run.returncode == 0, run.stdout + run.stderr
+def test_the_whole_study_runs_on_them(place, monkeypatch):
+    """All notebooks in one kernel, which imports and compiles once; tests/test_study.py runs a study by its command."""
+    whole = nbformat.v4.new_notebook()
+    given = f"profile, dataset, data = {str(place / f'{NAME}.yaml')!r}, {RUN[0]!r}, {str(place / 'raw')!r}"
+    for path in sorted((ROOT / "notebooks").glob("0[1-6]_*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            whole.cells.append(cell)
+            if "parameters" in cell.metadata.get("tags", []):
+                whole.cells.append(nbformat.v4.new_code_cell(given))
+    assert sum(cell.source == given for cell in whole.cells) == 6
+    monkeypatch.setenv("STUDY_DATASETS", str(place / "datasets.yaml"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    NotebookClient(whole, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
     tables = ROOT / "figures" / NAME / "tables"
     images = pd.read_csv(tables / "images.csv.gz", dtype=str)
     assert images.groupby("dataset").size().to_dict() == dict.fromkeys(RUN, 60)
@@ -95,7 +107,8 @@ def test_the_whole_study_runs_on_them(place):
     assert patients.size().max() == 4
     assert set(images.loc[images["dataset"] == "fundi", "class_name"]) == {"healthy", "referable"}
     assert set(pd.read_csv(tables / "claims.csv")["dataset"]) == {*RUN, "any"}
-    assert len(list((ROOT / "figures" / NAME / "notebooks").glob("*.ipynb"))) == 5 + 1
+    page = subprocess.run([sys.executable, "-m", "lib.report.page", place / f"{NAME}.yaml"], cwd=ROOT)
+    assert page.returncode == 0
     report = (ROOT / "figures" / NAME / "report.html").read_text()
     assert "own data" in report
     assert "phantom data" not in report

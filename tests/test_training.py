@@ -141,25 +141,26 @@ from test_training import *
 from lib.models import training
 training.CHECKPOINT_EVERY = 0
 set_determinism(0, 1)
-for name, adversarial in (("plain", None), ("trades", {{"method": "trades", "steps": 2}})):
-    folder = Path({directory!r}) / name
+kinds = (("plain", None), ("trades", {{"method": "trades", "steps": 2}}))
+for folder, name, adversarial in [(folder, *kind) for folder in {folders!r} for kind in kinds]:
+    folder = Path(folder) / name
     settings = Training(epochs=4, batch_size=8, epoch_fraction={{}}, adversarial=adversarial)
     model, history = train(tiny(), toy(64), toy(32, seed=1), settings, folder, seed=0, fraction=0.5)
     np.save(folder / "predictions.npy", model.predict(toy(32, seed=2)[0].astype("float32"), verbose=0))
 """
 
 
-def start(directory):
-    code = SCRIPT.format(path=[os.path.dirname(__file__)], directory=str(directory))
+def start(*folders):
+    code = SCRIPT.format(path=[os.path.dirname(__file__)], folders=list(map(str, folders)))
     return subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def test_training_that_was_killed_ends_as_if_undisturbed(tmp_path):
     """Plain training is killed once, and TRADES after it; each time it goes on elsewhere, from its folder alone."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert start(undisturbed).wait() == 0
+    first = [undisturbed]
     for name, epoch in (("plain", 2), ("trades", 1)):
-        process = start(killed)
+        process = start(*first, killed)
         while process.poll() is None and not any(
             int(path.stem.split("-")[1]) >= epoch for path in (killed / name).glob("checkpoint-*.keras")
         ):
@@ -167,7 +168,7 @@ def test_training_that_was_killed_ends_as_if_undisturbed(tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert epoch <= len(pd.read_csv(killed / name / "history.csv")) < 4
-        killed = killed.rename(tmp_path / f"carried away, {name}")
+        killed, first = killed.rename(tmp_path / f"carried away, {name}"), []
     assert start(killed).wait() == 0
     for name in ("plain", "trades"):
         for file in ("history.csv", "gamma.csv", "predictions.npy"):
