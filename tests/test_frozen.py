@@ -82,7 +82,7 @@ def test_training_behind_a_stem_leaves_it_as_it_was(tmp_path, monkeypatch):
     changes = {"views": 8, "schedule": "cosine", "warmup_epochs": 1, "restore_best": False}
     study.profile = study.profile.model_copy(
         update={
-            "model": study.profile.model.model_copy(update={"frozen_up_to": "conv3_block1_out"}),
+            "model": study.profile.model.model_copy(update={"frozen_up_to": "conv2_block1_out"}),
             "training": study.profile.training.model_copy(update=changes),
         }
     )
@@ -93,7 +93,7 @@ def test_training_behind_a_stem_leaves_it_as_it_was(tmp_path, monkeypatch):
         for layer, other in zip(model.layers, fresh.layers, strict=True)
         if layer.weights
     }
-    stem, rest = frozen.split(model, "conv3_block1_out")
+    stem, rest = frozen.split(model, "conv2_block1_out")
     assert not any(moved.get(layer.name) for layer in stem.layers)
     assert all(moved.get(layer.name, True) for layer in rest.layers)
     again = keras.saving.load_model(study.directory("attention") / "model.keras")

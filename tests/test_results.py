@@ -29,7 +29,7 @@ def study(tmp_path_factory):
     profile = study.profile
     study.profile = profile.model_copy(
         update={
-            "model": profile.model.model_copy(update={"frozen_up_to": "conv3_block1_out"}),
+            "model": profile.model.model_copy(update={"frozen_up_to": "conv2_block1_out"}),
             "training": profile.training.model_copy(update={"views": 8, "kept_as": "float16", "epochs": 1}),
         }
     )
