@@ -33,7 +33,8 @@ def budgets_of(study, variant: str) -> list[float]:
     if not profile.evaluation.convergence_images:
         return []
     planned = profile.planned.convergence.get(variant, []) if study.seed in profile.seeds[:RUNS] else []
-    return [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
+    budgets = [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
+    return list(dict.fromkeys(budgets))
 
 
 def _at(study, variant: str, epsilon: float) -> pd.DataFrame:
