@@ -30,8 +30,8 @@ from lib.study import Study, results
 from tools import links
 from tools.readme import render_notebooks, write_pages
 
-LARGEST = 300_000  # bytes of a figure
-WIDEST = 1100  # pixels of a picture in a notebook
+LARGEST, WIDEST = 300_000, 1100  # bytes of a figure, pixels of a picture in a notebook
+BARE = [f"{name}-seed0-{kind}" for name in ("chestxray14", "eyepacs") for kind in ("uniform-matched", "adversarial")]
 DEFAULT = "quick"
 PICTURES = ("adversarial_examples", "gradcam")  # figures that show images; in notebooks, cells with the tag `pictures`
 CLOSED = "Pictures of these data may not be passed on: run the notebook on your own copy to see them."
@@ -93,14 +93,14 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
 def networks(profile: Profile, data: str) -> None:
     """Pack the finished networks of a run on original data into `data/networks`.
 
-    The weights go with the first training run of each variant.
+    The weights go with the first training run of each variant, but for 15 MB of those that look nowhere (`BARE`).
     """
     for seed, name in product(profile.seeds, profile.datasets):
         study = Study(profile.profile, name, seed, data)
         for variant in study.variants:
             with suppress(StudyError):  # not finished yet
                 path = results.PUBLISHED / profile.profile / f"{name}-seed{seed}-{variant}.zip"
-                results.pack(study, variant, path, weights=seed == profile.seeds[0])
+                results.pack(study, variant, path, weights=seed == profile.seeds[0] and path.stem not in BARE)
 
 
 def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
