@@ -28,7 +28,7 @@ from lib.study import Study
 from lib.study.pack import pack
 from lib.study.results import joined, unpack
 
-SMALL = Model(backbone="resnet14", weights="none", width=4)
+SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add")
 BARE = ROOT / ".venv-jax" / "bin" / "python"  # which has no TensorFlow
 JAX_PYTHON = str(BARE) if BARE.is_file() else sys.executable
 needs_jax = pytest.mark.skipif(
@@ -142,7 +142,7 @@ def test_a_run_travels_and_comes_home(tmp_path, monkeypatch):
     there, job = tmp_path / "there", ("ham10000", "baseline", "1")
     *parts, script = pack("test", there, megabytes=0.08)
     assert len(parts) > 1
-    said = bare(script.name, "--jobs", ",".join(job), "--split", "0.05", folder=there)
+    said = bare(script.name, "--jobs", ",".join(job), "--split", "0.01", folder=there)
     assert "1 of 1: ham10000-seed1-baseline took" in said
     assert "is there" in bare(script.name, "--jobs", ",".join(job), folder=there), "it is not made again"
     pieces = sorted((there / "results").iterdir())

@@ -65,7 +65,9 @@ def test_an_epoch_draws_one_view_of_each_image():
 
 def test_a_cosine_warms_up_and_ends_at_zero(tmp_path):
     set_determinism(0)
-    model = build_classifier(Model(backbone="resnet14", weights="none", width=4), "baseline", 2, SIZE)
+    model = build_classifier(
+        Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add"), "baseline", 2, SIZE
+    )
     settings = Training(
         epochs=3, batch_size=5, schedule="cosine", warmup_epochs=1, learning_rate=0.01, epoch_fraction={}
     )
