@@ -98,7 +98,7 @@ def test_the_whole_study_runs_on_them(place, monkeypatch):
     assert sum(cell.source == given for cell in whole.cells) == 6
     monkeypatch.setenv("STUDY_DATASETS", str(place / "datasets.yaml"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    NotebookClient(whole, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    NotebookClient(whole, startup_timeout=600, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
     tables = ROOT / "figures" / NAME / "tables"
     images = pd.read_csv(tables / "images.csv.gz", dtype=str)
     assert images.groupby("dataset").size().to_dict() == dict.fromkeys(RUN, 60)
