@@ -86,6 +86,13 @@ def test_each_set_is_checked(place, name):
     assert "is usable: 60 of the 60 images found, 0 left out." in found.stdout
 
 
+def test_the_command_takes_them_as_the_document_says(place):
+    planned = reproduce(place, "--profile", str(place / f"{NAME}.yaml"), "--dry-run")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", planned.stdout, re.MULTILINE))
+    assert (jobs["prepare"], jobs["variant"], jobs["results"], jobs["total"]) == ("1", "2", "1", "10")
+
+
 def test_the_whole_study_runs_on_them(place, monkeypatch):
     """All notebooks in one kernel, which imports and compiles once; tests/test_study.py runs a study by its command."""
     whole = nbformat.v4.new_notebook()

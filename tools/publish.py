@@ -93,7 +93,7 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
 def networks(profile: Profile, data: str) -> None:
     """Pack the finished networks of a run on original data into `data/networks`.
 
-    The weights go with the first training run of each variant, but for 15 MB of those that look nowhere (`BARE`).
+    The weights go with the first training run of each variant, but for `BARE`: 15 MB more for this repository.
     """
     for seed, name in product(profile.seeds, profile.datasets):
         study = Study(profile.profile, name, seed, data)
