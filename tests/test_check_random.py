@@ -19,6 +19,7 @@ from test_check import ALWAYS, HAM, KAGGLE, NIH, SETS, Place, encode, make_clean
 
 from lib import StudyError
 from lib.data import read_index
+from lib.data.check import usable_index
 from lib.data.decoding import read_image
 
 
@@ -263,7 +264,9 @@ def hold_against(truth: pd.DataFrame, spot: Spoilt) -> bool:
     check = spot.check()
     found = check.findings[~check.findings["kind"].isin(ALWAYS)]
     try:
-        index = spot.usable()
+        read = read_index(spot.dataset, spot.root)
+        records = records_of(read, spot.cache)
+        index = usable_index(read, records)
     except StudyError:
         index = None
     assert check.usable == (index is not None)
@@ -282,7 +285,6 @@ def hold_against(truth: pd.DataFrame, spot: Spoilt) -> bool:
         assert (index["official_split"] == kept["official_split"]).all()
 
     # Pixels are the image's own, or, and that is said, those of another image of the same class.
-    records = records_of(read_index(spot.dataset, spot.root), spot.cache)
     content = index["image_id"].map(records.set_index("image_id")["content"])
     other = (content != kept["content"]) & ~names.isin(spot.loose)
     label_of = pd.Series(truth["label"].to_numpy(), truth["content"])
@@ -306,7 +308,7 @@ def some_of(spoilers: dict, fewest: int, most: int) -> st.SearchStrategy:
     return st.lists(st.sampled_from(sorted(spoilers)), min_size=fewest, max_size=most)
 
 
-def test_random_corruption_of_images(clean: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_random_corruption_of_images(clean: dict, tmp_path: Path) -> None:
     """Every image that stays has its label and its pixels, and every good image stays, or the set is refused.
 
     But a wrong bit or block within a JPEG's data that still decodes gives other pixels, and no decoder can notice.
@@ -317,7 +319,8 @@ def test_random_corruption_of_images(clean: dict, tmp_path_factory: pytest.TempP
     @given(sets, some_of(SPOIL_IMAGE, 5, 7), seeds)
     def corrupt(dataset: str, names: list[str], seed: int) -> None:
         nonlocal corruptions, usable
-        spot, rng = Spoilt(clean, tmp_path_factory.mktemp("fuzz"), dataset), np.random.default_rng(seed)
+        shutil.rmtree(tmp_path)
+        spot, rng = Spoilt(clean, tmp_path, dataset), np.random.default_rng(seed)
         for name in names:
             path = pick(rng, [image for image in spot.images() if stem(image) not in spot.staying])
             jpeg = path.read_bytes().startswith(b"\xff\xd8")
@@ -333,7 +336,7 @@ def test_random_corruption_of_images(clean: dict, tmp_path_factory: pytest.TempP
     assert usable >= 50
 
 
-def test_random_corruption_of_label_files(clean: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_random_corruption_of_label_files(clean: dict, tmp_path: Path) -> None:
     """Every image that stays has its label and group, and every image of a good row stays, or the set is refused."""
     corruptions, usable = 0, 0
 
@@ -341,7 +344,8 @@ def test_random_corruption_of_label_files(clean: dict, tmp_path_factory: pytest.
     @given(sets, some_of(SPOIL_LABELS, 1, 3), seeds)
     def corrupt(dataset: str, names: list[str], seed: int) -> None:
         nonlocal corruptions, usable
-        spot, rng = Spoilt(clean, tmp_path_factory.mktemp("fuzz"), dataset), np.random.default_rng(seed)
+        shutil.rmtree(tmp_path)
+        spot, rng = Spoilt(clean, tmp_path, dataset), np.random.default_rng(seed)
         for name in names:
             before = spot.table.read_bytes().decode("latin-1")
             after = SPOIL_LABELS[name](before, rng, spot)

@@ -100,8 +100,9 @@ class Findings:
         detail = f"{meaning}: {then}" if isinstance(detail, str) and not detail else detail
         values = {"image_id": image_id, "file": file, "row": row, "detail": detail}
         many = {name: list(value) for name, value in values.items() if not isinstance(value, str | int)}
-        table = pd.DataFrame(values | many, index=range(max(map(len, many.values()), default=1)))
-        self.extend(table.assign(severity=severity, kind=kind)[COLUMNS])
+        length = max(map(len, many.values()), default=1)
+        if length:
+            self.extend(pd.DataFrame({"severity": severity, "kind": kind} | values | many, index=range(length)))
 
     def extend(self, table: pd.DataFrame) -> None:
         if len(table):
