@@ -12,7 +12,7 @@ from lib.profile import Adversarial, Model, Training
 from lib.study import Study
 
 EPSILON = 8.0
-SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add")
+SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv2_block1_add")
 
 
 def dense():

@@ -28,7 +28,7 @@ from lib.study import Study
 from lib.study.pack import pack
 from lib.study.results import joined, unpack
 
-SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add")
+SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv2_block1_add")
 BARE = ROOT / ".venv-jax" / "bin" / "python"  # which has no TensorFlow
 JAX_PYTHON = str(BARE) if BARE.is_file() else sys.executable
 needs_jax = pytest.mark.skipif(

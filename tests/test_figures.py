@@ -224,34 +224,33 @@ def drawn(request):
     plt.close(figure)
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_words_have_7_points_in_print(name, tmp_path):
-    with plt.rc_context():
-        figures.use_style()
-        figure = figures.save(DRAWN[name](), tmp_path / name, "phantom data; profile test")
-    box = (tmp_path / f"{name}.pdf").read_bytes().split(b"/MediaBox [")[1].split(b"]")[0]
-    shrunk = min(1, 72 * figures.WIDTH / float(box.split()[2]))
-    sizes = {text.get_text(): text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()}
-    small = {words: size for words, size in sizes.items() if round(size * shrunk, 1) < 7}
-    plt.close(figure)
-    assert len(sizes) > 3
-    assert not small
-
-
 # Without those of images, and the slanted words of `confusion`, whose boxes overlap though they do not.
 CHARTS = [name for name in DRAWN if not name.startswith(("adversarial_examples", "gradcam", "confusion"))]
 
 
-@pytest.mark.parametrize("drawn", CHARTS, indirect=True)
-def test_words_have_their_place(drawn):
-    for axis in (axis for ax in drawn.axes for axis in (ax.xaxis, ax.yaxis)):
+@pytest.mark.parametrize(("drawn", "name"), [(name, name) for name in DRAWN], indirect=["drawn"], ids=DRAWN)
+def test_words_have_their_place_and_7_points_in_print(drawn, name, tmp_path):
+    if name in CHARTS:
+        check_places(drawn)
+    plt.rcParams["savefig.dpi"] = 30  # only the page of the .pdf is looked at
+    figures.save(drawn, tmp_path / name, "phantom data; profile test")
+    box = (tmp_path / f"{name}.pdf").read_bytes().split(b"/MediaBox [")[1].split(b"]")[0]
+    shrunk = min(1, 72 * figures.WIDTH / float(box.split()[2]))
+    sizes = {text.get_text(): text.get_fontsize() for text in drawn.findobj(Text) if text.get_text().strip()}
+    small = {words: size for words, size in sizes.items() if round(size * shrunk, 1) < 7}
+    assert len(sizes) > 3
+    assert not small
+
+
+def check_places(figure):
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
         low, high = sorted(axis.get_view_interval())
         ticks = [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
         boxes = [label.get_window_extent() for label in ticks if label.get_visible()]
         assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
         assert not any(label.get_text() for label in axis.get_minorticklabels())
-    box = drawn.get_tightbbox()
-    assert box.height < drawn.get_figheight() + 0.05
+    box = figure.get_tightbbox()
+    assert box.height < figure.get_figheight() + 0.05
     assert box.width < figures.WIDTH + 0.05
 
 

@@ -66,7 +66,7 @@ def test_an_epoch_draws_one_view_of_each_image():
 def test_a_cosine_warms_up_and_ends_at_zero(tmp_path):
     set_determinism(0)
     model = build_classifier(
-        Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add"), "baseline", 2, SIZE
+        Model(backbone="resnet14", weights="none", width=4, feature_layer="conv2_block1_add"), "baseline", 2, SIZE
     )
     settings = Training(
         epochs=3, batch_size=5, schedule="cosine", warmup_epochs=1, learning_rate=0.01, epoch_fraction={}
@@ -84,7 +84,7 @@ def test_training_behind_a_stem_leaves_it_as_it_was(tmp_path, monkeypatch):
     changes = {"views": 8, "schedule": "cosine", "warmup_epochs": 1, "restore_best": False}
     study.profile = study.profile.model_copy(
         update={
-            "model": study.profile.model.model_copy(update={"frozen_up_to": "conv2_block1_out"}),
+            "model": study.profile.model.model_copy(update={"frozen_up_to": "pool1_pool"}),
             "training": study.profile.training.model_copy(update=changes),
         }
     )
@@ -95,7 +95,7 @@ def test_training_behind_a_stem_leaves_it_as_it_was(tmp_path, monkeypatch):
         for layer, other in zip(model.layers, fresh.layers, strict=True)
         if layer.weights
     }
-    stem, rest = frozen.split(model, "conv2_block1_out")
+    stem, rest = frozen.split(model, "pool1_pool")
     assert not any(moved.get(layer.name) for layer in stem.layers)
     assert all(moved.get(layer.name, True) for layer in rest.layers)
     again = keras.saving.load_model(study.directory("attention") / "model.keras")

@@ -47,7 +47,7 @@ def place(tmp_path_factory):
     (folder / "read_scans.py").write_text(READER)
     small = {
         "preprocessing": {"image_size": 48},
-        "model": {"width": 4, "feature_layer": "conv3_block1_add"},
+        "model": {"width": 4, "feature_layer": "conv2_block1_add"},
         "training": {"epochs": 2, "batch_size": 16, "epoch_fraction": {}},
         "controls": [],
         "threads": 1,

@@ -10,7 +10,7 @@ from lib.models import build_classifier
 from lib.models.training import train
 from lib.profile import Model, Training
 
-SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv3_block1_add", batch_norm_momentum=0.9)
+SMALL = Model(backbone="resnet14", weights="none", width=4, feature_layer="conv2_block1_add", batch_norm_momentum=0.9)
 
 
 def test_bfloat16_trains_and_is_attacked_and_passes_its_weights_to_float32(tmp_path):
