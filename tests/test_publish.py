@@ -21,9 +21,9 @@ def run(tmp_path, monkeypatch):
     folder = tmp_path / "figures" / "run"
     for name in ("tables", "notebooks"):
         (folder / name).mkdir(parents=True)
-    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)  # of which 300 KB are to be left
     for name in DRAWN:
-        Image.fromarray(noise).save(folder / f"{name}.png")
+        Image.fromarray(noise if name == "planned" else noise[:90]).save(folder / f"{name}.png")
         (folder / f"{name}.provenance.json").write_text("{}")
     table = pd.DataFrame({"claim": ["C1"]})
     table.to_csv(folder / "tables" / "claims.csv", index=False)
