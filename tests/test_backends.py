@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import ops
-from test_training import tiny, toy  # noqa: F401, for in_jax
+from small import tiny, toy  # noqa: F401, for in_jax
 
 from lib import ROOT, artifacts
 from lib.attacks import Classifier, make_attack

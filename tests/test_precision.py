@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from test_training import toy
+from small import toy
 
 from lib.attacks import Classifier, make_attack
 from lib.explain import grad_cam

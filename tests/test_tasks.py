@@ -20,6 +20,11 @@ def three() -> list[pd.DataFrame]:
     return [table.assign(dataset=name) for table, name in zip(made, tasks.TASKS, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def of_three(three) -> pd.DataFrame:
+    return answered(three)
+
+
 def answered(tables) -> pd.DataFrame:
     clean = [table[table["epsilon"] == 0] for table in tables]
     return pd.concat(
@@ -44,8 +49,8 @@ def by_hand(means, variances):
 
 
 @pytest.mark.parametrize("question", tasks.QUESTIONS)
-def test_all_tasks_by_hand(three, question):
-    row = tasks.together(answered(three)).set_index("kind").loc[question]
+def test_all_tasks_by_hand(three, of_three, question):
+    row = tasks.together(of_three).set_index("kind").loc[question]
     runs = [by_run(worst(table), [tasks.QUESTIONS[question]], BUDGETS) for table in three]
     for column, scale in (("difference", lambda x: x), ("percent", lambda x: np.log1p(x / 100))):
         values = [scale(table[column]) for table in runs]
@@ -70,12 +75,11 @@ def test_tasks_that_agree_better_than_chance_do_not_narrow_the_interval():
     assert found.conclusion == "no effect that would matter"
 
 
-def test_in_a_task_both_questions_are_adjusted_together(three):
-    table = answered(three)
-    for _, here in table.groupby("dataset"):
+def test_in_a_task_both_questions_are_adjusted_together(of_three):
+    for _, here in of_three.groupby("dataset"):
         first, second = np.sort(here["p_value"])
         assert np.sort(here["p_holm"]) == pytest.approx([min(2 * first, 1), min(max(2 * first, second), 1)])
-    assert set(table["kind"]) == {"A", "B"}
+    assert set(of_three["kind"]) == {"A", "B"}
 
 
 def test_a_question_of_one_task_has_no_answer_over_tasks(three):

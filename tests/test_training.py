@@ -11,32 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
+from small import tiny, toy
 
-from lib.models import SoftAttention
 from lib.models.training import Epoch, best_epoch, class_weights, set_determinism, train
 from lib.profile import Training
 
 SHORT = Training(epochs=4, batch_size=8, epoch_fraction={})
-
-
-def tiny(seed=0):
-    """Everything whose state a resumed training must restore: batch norm, gamma, dropout."""
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input((32, 32, 3))
-    x = keras.layers.Conv2D(4, 8, 8)(keras.layers.Rescaling(1 / 255)(inputs))
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.8)(x))
-    x, _ = SoftAttention(maps=2, name="soft_attention")(x)
-    x = keras.layers.Dropout(0.5, seed=seed)(keras.layers.GlobalAveragePooling2D()(x))
-    return keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(2, name="logits")(x)))
-
-
-def toy(n=32, size=32, seed=0):
-    """Two classes told apart by colour."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 2
-    images = rng.integers(0, 100, (n, size, size, 3), dtype=np.uint8)
-    images[labels == 1, :, :, 0] += 120
-    return images, labels
 
 
 @settings(max_examples=20)
@@ -138,15 +118,17 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from test_training import *
+import numpy as np
+from small import tiny, toy
 from lib.models import training
+from lib.profile import Training
 training.CHECKPOINT_EVERY = 0
-set_determinism(0, 1)
+training.set_determinism(0, 1)
 kinds = (("plain", None), ("trades", {{"method": "trades", "steps": 2}}))
 for folder, name, adversarial in [(folder, *kind) for folder in {folders!r} for kind in kinds]:
     folder = Path(folder) / name
     settings = Training(epochs=4, batch_size=8, epoch_fraction={{}}, adversarial=adversarial)
-    model, history = train(tiny(), toy(64), toy(32, seed=1), settings, folder, seed=0, fraction=0.5)
+    model, history = training.train(tiny(), toy(64), toy(32, seed=1), settings, folder, seed=0, fraction=0.5)
     np.save(folder / "predictions.npy", model.predict(toy(32, seed=2)[0].astype("float32"), verbose=0))
 """
 
