@@ -115,8 +115,10 @@ def test_what_is_planned_and_not_trained_yet_is_neither_run_nor_judged():
     assert profile.judged == [["attention-reference", "baseline"]]
 
 
-def test_the_published_attack_is_run_at_further_budgets_on_the_first_three_runs():
-    found = load_profile("ham10000").planned.model_copy(update={"convergence": {"uniform": [0.15, 0.2]}})
+def test_the_published_attack_is_run_at_further_budgets_on_the_first_runs():
+    found = load_profile("ham10000").planned.model_copy(
+        update={"convergence": {"uniform": [0.15, 0.2]}, "convergence_runs": 3}
+    )
     profile = load_profile("ham10000").model_copy(update={"planned": found})
 
     def budgets(variant, seed, profile=profile):
@@ -124,6 +126,8 @@ def test_the_published_attack_is_run_at_further_budgets_on_the_first_three_runs(
         return budgets_of(study, variant)
 
     assert [budgets("uniform", seed) for seed in range(4)] == [[0.1, 0.15, 0.2], [0.15, 0.2], [0.15, 0.2], []]
+    once = profile.model_copy(update={"planned": found.model_copy(update={"convergence_runs": 1})})
+    assert [budgets("uniform", seed, once) for seed in range(3)] == [[0.1, 0.15, 0.2], [], []]
     assert [budgets("baseline", seed) for seed in range(2)] == [[0.1], []]
     brief = profile.evaluation.model_copy(update={"convergence_images": None})
     assert budgets("uniform", 0, profile.model_copy(update={"evaluation": brief})) == []

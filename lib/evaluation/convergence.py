@@ -9,7 +9,6 @@ from lib.evaluation.comparison import shares
 from lib.evaluation.planned import worst_case
 
 COLUMNS = ["image_id", "label", "epsilon", "correct"]
-RUNS = 3  # the first so many, where a profile plans more of it
 
 
 def convergence(study) -> pd.DataFrame:
@@ -29,10 +28,10 @@ def convergence_of(study, variant: str) -> pd.DataFrame:
 
 def budgets_of(study, variant: str) -> list[float]:
     """`trust_epsilon` in the run that meets every attack, and what `planned.convergence` names in the first runs."""
-    profile = study.profile
+    profile, plan = study.profile, study.profile.planned
     if not profile.evaluation.convergence_images:
         return []
-    planned = profile.planned.convergence.get(variant, []) if study.seed in profile.seeds[:RUNS] else []
+    planned = plan.convergence.get(variant, []) if study.seed in profile.seeds[: plan.convergence_runs] else []
     budgets = [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
     return list(dict.fromkeys(budgets))
 

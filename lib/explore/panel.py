@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from contextlib import contextmanager
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -214,8 +215,20 @@ class Panel:
             self.fallen.value = _image(png(self.falls_figure()), "Outcome and probability against epsilon")
             self.status.value = before
 
+    @contextmanager
     def _working(self, doing):
-        return _Working(self, doing)
+        """Say what is going on, keep the controls still meanwhile, and turn a StudyError into its sentence."""
+        self.status.value = f"<p role=status>{html.escape(doing)}</p>"
+        self.search.disabled = True
+        try:
+            yield
+        except Exception as error:
+            text = html.escape(str(error) if isinstance(error, StudyError) else repr(error))
+            self.status.value = f'<p role=alert style="color:#B00020"><b>{text}</b></p>'
+            if not isinstance(error, StudyError):
+                raise  # a bug's traceback goes to JupyterLab's log, as for any widget
+        finally:
+            self.search.disabled = False
 
     def _title(self):
         label = self.subject.label
@@ -231,24 +244,6 @@ class Panel:
         data = f"networks trained on {self.study.short}" if own else self.study.short
         attack = ATTACK_TITLES[self.attack.value] + (f" towards {classes[target]}" if target is not None else "")
         return "; ".join([name, data, attack, *more, self.study.stamp])
-
-
-class _Working:
-    """Says what is going on, keeps the controls still meanwhile, and turns a StudyError into its sentence."""
-
-    def __init__(self, panel, doing):
-        self.panel, self.doing = panel, doing
-
-    def __enter__(self):
-        self.panel.status.value = f"<p role=status>{html.escape(self.doing)}</p>"
-        self.panel.search.disabled = True
-
-    def __exit__(self, kind, error, traceback):
-        self.panel.search.disabled = False
-        if error is not None:  # a bug's traceback goes to JupyterLab's log, as for any widget
-            text = html.escape(str(error) if isinstance(error, StudyError) else repr(error))
-            self.panel.status.value = f'<p role=alert style="color:#B00020"><b>{text}</b></p>'
-        return isinstance(error, StudyError)
 
 
 def _class(control):

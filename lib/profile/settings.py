@@ -177,7 +177,9 @@ class Planned(Section):
     control: Pair | None = None  # a positive control: an effect that must be seen
     control_runs: Positive | None = None  # its runs that were planned, where others were added later; null for all
     control_intact: list[int] = []  # the seeds whose tuned network is held against the one that it was tuned from
-    convergence: dict[Variant, list[float]] = {}  # budgets beside trust_epsilon at which AutoAttack is run to its end
+    # Budgets beside trust_epsilon at which AutoAttack is run to its end, on the first so many runs
+    convergence: dict[Variant, list[float]] = {}
+    convergence_runs: Positive = 3
     margin: Annotated[float, Field(gt=0)] = 2  # of equivalence, in percentage points
 
     @property
@@ -244,7 +246,8 @@ class Profile(Section):
             raise ValueError("variants needs baseline and an attention variant: the study compares them")
         if missing := {name for pair in self.planned.pairs for name in pair} - set(self.variants + self.controls):
             raise ValueError(f"planned compares {', '.join(sorted(missing))}, which variants does not list")
-        named = set(self.planned.budgets or []).union(*self.planned.convergence.values())
+        further = self.planned.convergence.values() if self.evaluation.convergence_images else []
+        named = set(self.planned.budgets or []).union(*further)
         if unknown := named - set(self.evaluation.epsilons):
             raise ValueError(f"budgets that planned names must be among evaluation.epsilons, got {sorted(unknown)}")
         return self
