@@ -37,6 +37,7 @@ def assert_same(model, folded, images):
             logits = network(images, training=False)
             total = tf.reduce_sum(logits * tf.range(1.0, 1.0 + logits.shape[1]))
         answers.append((logits.numpy(), tape.gradient(total, images).numpy()))
+        assert np.abs(answers[-1][1]).max(axis=(1, 2, 3)).min() > 0
     for one, other, tolerance in zip(*answers, (1e-5, 1e-4), strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=tolerance * np.abs(one).max())
 

@@ -116,8 +116,9 @@ def test_variance_over_seeds_is_unbiased_and_the_interval_student_s(monkeypatch)
     assert drawn.var() == pytest.approx(accuracy.var(ddof=1) / 4, rel=0.05)
 
 
-def test_intervals_over_few_training_runs_cover_the_truth():
+def test_intervals_over_few_training_runs_cover_the_truth(monkeypatch):
     """Three runs that differ by chance as much as their images make them: Student's quantiles are needed."""
+    monkeypatch.setattr(statistics, "PAIRED_RESAMPLES", 2_000)
     rng = np.random.default_rng(0)
     hits, repetitions = np.zeros(2), 200
     for repetition in range(repetitions):
