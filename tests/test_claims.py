@@ -5,6 +5,8 @@ from statsmodels.stats.multitest import multipletests
 
 from lib.evaluation import claims, comparison
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 HEADLINE = ("pgd", "linf", "logits")
 
 

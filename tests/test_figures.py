@@ -18,6 +18,8 @@ from lib.evaluation.natural import CHANGES, accuracies, over_severities
 from lib.profile import Attack, load_profile
 from lib.report import charts, curves, figures, forest
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TITLES = {"ham10000": "HAM10000", "chestxray14": "ChestX-ray14", "eyepacs": "EyePACS"}
 
 # Machado, Oliveira and Fernandes 2009: deuteranopia (severity 1), on linear RGB.

@@ -13,6 +13,8 @@ from lib.evaluation import claims
 from lib.evaluation import planned as planning
 from lib.profile.settings import Planned
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 BUDGETS = [1.0, 2.0]
 PLANNED = Planned(
     primary=["attention", "uniform"], secondary=[["attention", "baseline"], ["uniform", "baseline"]],

@@ -11,6 +11,8 @@ from lib.evaluation.planned import by_run
 from lib.evaluation.planned import worst_case as worst
 from lib.profile import load_profile
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 NAMED = ["baseline", "attention-reference", "attention-gamma1", "uniform-matched"]
 
 
