@@ -61,6 +61,9 @@ def test_a_backbone_is_its_librarys_with_weights_from_a_file(name, tmp_path):
     assert features.shape == (2, side, side, channels)
     expected = keras.Model(source.input, source.get_layer(feature_layer).output)(preprocess(images.copy()))
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max()))
+    slope = gradient(model, images)
+    assert np.isfinite(slope).all()
+    assert np.abs(slope).max(axis=(1, 2, 3)).min() > 0
 
 
 def test_the_first_map_of_every_backbone_exists():

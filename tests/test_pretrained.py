@@ -89,6 +89,8 @@ def test_a_download_that_breaks_off_leaves_nothing_and_is_one_sentence(published
     ):
         pretrained.starting_file(SETTINGS)
     assert SETTINGS.weights_file is None
+    monkeypatch.setattr(Server, "broken", False)
+    assert pretrained.starting_file(SETTINGS).is_file()
 
 
 def test_what_names_a_file_or_none_is_not_fetched(tmp_path):

@@ -16,10 +16,9 @@ from tools import site
 
 OWN = ROOT / ".venv-site" / "bin" / "python"  # of ./reproduce site; ./reproduce test --browser adds to the environment
 PYTHON = OWN if OWN.is_file() else sys.executable
-BUILDS = OWN.is_file() or importlib.util.find_spec("myst_nb") or os.environ.get("BROWSER") == "required"
-BROWSER = os.environ.get("BROWSER") == "required" or any(
-    map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-)
+REQUIRED = os.environ.get("BROWSER") == "required"
+BUILDS = REQUIRED or OWN.is_file() or importlib.util.find_spec("myst_nb")
+BROWSER = REQUIRED or any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 
 
 def picture():

@@ -26,8 +26,8 @@ LOADED = (
 )
 
 
-def test_every_file_that_an_import_runs_is_a_source():
-    module = "lib.report.page"
+@pytest.mark.parametrize("module", ["lib.report.page", "lib.report.conclusions"])
+def test_every_file_that_an_import_runs_is_a_source(module):
     done = subprocess.run([sys.executable, "-c", LOADED, module], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {path.removeprefix(f"{ROOT}/") for path in json.loads(done.stdout.splitlines()[-1])}
     assert len(loaded) > 5

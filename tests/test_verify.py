@@ -90,13 +90,12 @@ def test_other_copies_of_the_images_are_compared_by_name_and_are_no_disagreement
     monkeypatch.setattr("lib.study.verify.PUBLISHED", published.parents[1])
     monkeypatch.setattr("lib.study.verify.ROOT", tmp_path)
     monkeypatch.setattr("lib.study.verify.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))  # knows the patches
-    monkeypatch.setattr("lib.study.verify._verified", lambda *_: other)
     assert len(main("test", "data/raw")) == 1
     said = capsys.readouterr().out
     assert "baseline, seed 1: agrees; 0 of 10" in said
     assert "other copies than the published ones" in said
     with monkeypatch.context() as patch:
-        patch.setattr("lib.study.verify._verified", lambda *_: other | {"agrees": False})
+        patch.setattr("lib.study.verify.ANSWERS", -1.0)  # as if they answered otherwise
         assert not main("test", "data/raw")["agrees"].any()
     said = capsys.readouterr().out
     assert "baseline, seed 1: other images or starting weights; 0 of 10" in said
