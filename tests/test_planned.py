@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lib.evaluation import claims
+from lib.evaluation import claims, convergence
 from lib.evaluation import planned as planning
+from lib.profile import load_profile
 from lib.profile.settings import Planned
+from lib.report.sentences import by_budget
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -252,3 +255,22 @@ def test_doses_are_described_by_variant_with_student_s_interval():
     assert (strong.variant, strong.runs, strong.off, strong.part_low, strong.part_high) == ("strong", 3, 0, 60, 62)
     expected = stats.t.interval(0.95, 2, np.mean([1, 2, 4]), stats.sem([1, 2, 4]))
     assert (strong.ci_low, strong.ci_high) == pytest.approx(expected)
+
+
+def test_runs_that_were_trained_again_are_counted_with_their_study(monkeypatch, tmp_path):
+    keys = ["dataset", "variant", "seed", "epsilon"]
+    images = pd.DataFrame([["a", "baseline", 0, 0.2, n > 0] for n in range(4)], columns=[*keys, "correct"])
+    monkeypatch.setattr(convergence, "PUBLISHED", tmp_path)
+    profile = load_profile("ham10000")
+    alone = convergence.beside_published(profile, images)
+    assert alone["fallen"].tolist() == [0.25]
+    assert alone[["ci_low", "ci_high"]].to_numpy()[0] == pytest.approx(proportion_confint(1, 4, method="wilson"))
+    folder = tmp_path / "ham10000-again" / "tables"
+    folder.mkdir(parents=True)
+    again = convergence.fallen(images.assign(seed=1)).assign(data="original data")
+    again.to_csv(folder / "convergence.csv", index=False)
+    both = convergence.beside_published(profile, images)
+    assert both["seed"].tolist() == [0, 1]
+    assert list(both) == list(alone)
+    [(budget, [row])] = by_budget(both)
+    assert (budget, row) == (0.2, {"epsilon": 0.2, "variant": "baseline", "n": 8, "fallen": 2, "runs": 2})

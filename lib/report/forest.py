@@ -96,20 +96,13 @@ def tasks(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     axes[1].axvline(PAPER_GAIN, color="#D55E00", ls="--", lw=1.2, zorder=1)
     above = {"va": "bottom", "ha": "center", "fontsize": 7, "color": "#D55E00"}
     axes[1].text(PAPER_GAIN, 1, f"the paper's +{PAPER_GAIN} %", transform=axes[1].get_xaxis_transform(), **above)
-    ticks = axes[0].set_yticks(
-        places, [f"{titles.get(r.dataset, r.dataset)}, {r.runs} runs" for r in table.itertuples()]
-    )
-    for tick, row in zip(ticks, table.itertuples(), strict=True):
+    names = [f"{titles.get(row.dataset, row.dataset)}, {row.runs} runs" for row in table.itertuples()]
+    for tick, row in zip(axes[0].set_yticks(places, names), table.itertuples(), strict=True):
         tick.label1.set_weight("normal" if row.dataset in titles else "bold")
     for row in table[heads].itertuples():
         question, at = f"{row.kind}: {row.one} − {row.other}", (0, places[row.Index] - 1)
-        style = {
-            "xycoords": axes[0].get_yaxis_transform(),
-            "textcoords": "offset points",
-            "ha": "right",
-            "va": "center",
-        }
-        axes[0].annotate(question, at, (-7, 0), fontsize=8, weight="bold", **style)
+        style = {"fontsize": 8, "weight": "bold", "ha": "right", "va": "center"}
+        axes[0].annotate(question, at, (-7, 0), axes[0].get_yaxis_transform(), "offset points", **style)
     axes[0].set_ylim(places.iloc[-1] + 0.6, -0.6)
     axes[0].set_xlabel("difference of robust accuracy, percentage points")
     axes[1].set_xlabel("relative change, %")

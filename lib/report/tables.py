@@ -11,7 +11,6 @@ from lib.artifacts import PROVENANCE, read_provenance, replacing, write_provenan
 from lib.evaluation import natural
 from lib.evaluation.classification import balanced_accuracy, macro_auc
 from lib.evaluation.comparison import median_distance, shares, softmax_gap
-from lib.evaluation.convergence import fallen
 from lib.evaluation.planned import RUN, with_worst_case
 from lib.evaluation.statistics import accuracy_over_seeds, mean_interval, proportion
 from lib.profile import Training
@@ -176,7 +175,6 @@ def everything(frames: dict[str, pd.DataFrame], counts: pd.DataFrame, settings: 
         "trust": frames["checks"],
         "gradcam_shift": gradcam_shift(shifts),
         "natural_changes": natural.over_severities(frames["natural"]),
-        "convergence": fallen(frames["convergence"]),
     }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from lib import evaluation
 from lib.data.splits import class_counts
 from lib.evaluation import claims, natural, planned, tasks
-from lib.evaluation.convergence import convergence
+from lib.evaluation.convergence import beside_published, convergence
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
 from lib.profile import Model, departures, load_profile
@@ -143,4 +143,5 @@ class Runs:
             "tasks": tasks.beside_published(self.profile, self.worst, predictions),
             "dose": pd.concat([dose, tasks.strong_branch(self.profile, robust)], ignore_index=True),
             "spread": planned.spread_by_run(self.frames["spread"]),
+            "convergence": beside_published(self.profile, self.frames["convergence"]),
         }
