@@ -14,7 +14,8 @@ FLOORS = [
     {"__init__"},
     {"artifacts", "profile", "attacks"},
     {"data", "models"},
-    {"evaluation", "explain"},
+    {"explain"},
+    {"evaluation"},
     {"study", "report"},
     {"explore"},
 ]

@@ -15,6 +15,7 @@ from lib.evaluation.comparison import median_distance, shares
 from lib.evaluation.own import load_images, load_network
 from lib.evaluation.robustness import checked_grid, in_gray_levels, robust_accuracy
 from lib.evaluation.statistics import paired_difference
+from lib.explain import grad_cam, map_shift
 
 
 @dataclass
@@ -211,7 +212,6 @@ def _compared(outcomes, others) -> pd.DataFrame:
 
 def _maps(model, classifier, images, labels, outcomes, attack, epsilon, layer, most=6):
     """Grad-CAM of up to `most` images that are right when clean, before and after an attack, and how far it moves."""
-    explain = importlib.import_module("lib.explain")  # a stage beside this one
     right = outcomes[outcomes["epsilon"] == 0]["correct"].to_numpy(bool)
     rows = np.flatnonzero(right)
     rows = (
@@ -227,16 +227,16 @@ def _maps(model, classifier, images, labels, outcomes, attack, epsilon, layer, m
     try:
         for name in ("image", "attacked"):
             taken = pictures[name] * ((high - low) / 255) + low
-            pictures[f"map of {name}"] = explain.grad_cam(model, taken, labels[rows], layer=layer, upsample=False)
+            pictures[f"map of {name}"] = grad_cam(model, taken, labels[rows], layer=layer, upsample=False)
     except StudyError as error:
         if layer is not None:
             raise
         return pd.DataFrame(columns=columns), pictures | {"why no maps": np.array(str(error))}
-    shift = explain.map_shift(pictures["map of image"], pictures["map of attacked"], images.shape[1:3])
+    shift = map_shift(pictures["map of image"], pictures["map of attacked"], images.shape[1:3])
     ids = outcomes[outcomes["epsilon"] == 0]["image_id"].to_numpy()[rows]
     return shift.assign(image_id=ids)[columns], pictures
 
 
 def _drawing():
-    """What draws a result, on a floor above this one."""
+    """What draws a result: the one look up, as a result shows itself wherever it is made."""
     return importlib.import_module("lib.report.own")
