@@ -93,14 +93,14 @@ def publish(run: Path, target: Path, notebooks: bool = False, brief: bool = Fals
 def networks(profile: Profile, data: str) -> None:
     """Pack the finished networks of a run on original data into `data/networks`.
 
-    The weights go with the first training run of each variant, but for `BARE`: 15 MB more for this repository.
+    The weights go with training run 0 of each variant, but for `BARE`: 15 MB more for this repository.
     """
     for seed, name in product(profile.seeds, profile.datasets):
         study = Study(profile.profile, name, seed, data)
         for variant in study.variants:
             with suppress(StudyError):  # not finished yet
                 path = results.PUBLISHED / profile.profile / f"{name}-seed{seed}-{variant}.zip"
-                results.pack(study, variant, path, weights=seed == profile.seeds[0] and path.stem not in BARE)
+                results.pack(study, variant, path, weights=seed == 0 and path.stem not in BARE)
 
 
 def main(name: str, data: str, only_networks: bool, brief: bool) -> None:
