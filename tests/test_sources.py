@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from lib import ROOT
+from lib import ROOT, StudyError
 from lib.artifacts import sources as module_of_sources
 from lib.artifacts.sources import code_key, sources
 from lib.data.prepared import prepare
@@ -165,3 +165,15 @@ def test_words_and_imports_make_nothing_again(edited, text):
     for name in ("models/training", "models/attention"):
         edited(name, text)
         assert code_key(_fit) == before
+
+
+def test_code_that_was_changed_while_it_runs_gives_no_key(monkeypatch):
+    """It would be the key of what does not run: git pull beside a training, or an edit beside an open notebook."""
+    path = ROOT / "lib" / "models" / "attention.py"
+    monkeypatch.setitem(module_of_sources._AT_START, path, path.stat().st_mtime_ns - 1)
+    monkeypatch.setattr(module_of_sources, "_parsed", functools.cache(module_of_sources._parsed.__wrapped__))
+    for name in ("_key", "_code_of", "_defined", "_imports"):
+        getattr(module_of_sources, name).cache_clear()
+    with pytest.raises(StudyError, match=r"attention\.py was changed while this ran: start it"):
+        code_key(_fit)
+    assert code_key(images_and_records), "which that file has no part in"

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-from lib import ROOT
+from lib import ROOT, StudyError
 from lib.artifacts import key_of
 
 # What these give is in a result's key by value: settings, facts of the data sets, and how files are kept.
@@ -28,6 +28,8 @@ BY_VALUE = (
 STUDY = ROOT / "lib" / "study" / "study.py"
 # Methods of a study whose answers are in every key: the model's key names the data and how it was trained.
 KEYED = ("trained", "split", "index", "images", "pixels", "fingerprint", "model_key", "directory", "provenance", "kept")
+
+_AT_START = {path: path.stat().st_mtime_ns for path in (ROOT / "lib").rglob("*.py")}  # what this program runs
 
 
 def sources(entry: str | Path) -> list[str]:
@@ -48,7 +50,7 @@ def code_key(*made_by: Callable) -> str:
     The code is a function's own, that of all it names in its module, of the methods that it calls on `self` or `study`,
     and of the modules that these import from, with all that those import. Variables of a function around it are not
     followed: they are inputs. Changing what the code does makes what it made stale; rewording a comment does not cost a
-    day of training.
+    day of training. Raises StudyError if a file of it was changed since this program began: other code runs here.
     """
     return _key(*((_file(each), None if inspect.isclass(each) else _line(each), each.__name__) for each in made_by))
 
@@ -183,6 +185,8 @@ def _lazy(path: Path) -> dict[str, str]:
 
 @functools.cache
 def _parsed(path: Path) -> ast.Module:
+    if path.stat().st_mtime_ns != _AT_START.get(path, path.stat().st_mtime_ns):
+        raise StudyError(f"{path.relative_to(ROOT)} was changed while this ran: start it, or the kernel, anew.")
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]

@@ -214,9 +214,7 @@ def _maps(model, classifier, images, labels, outcomes, attack, epsilon, layer, m
     """Grad-CAM of up to `most` images that are right when clean, before and after an attack, and how far it moves."""
     right = outcomes[outcomes["epsilon"] == 0]["correct"].to_numpy(bool)
     rows = np.flatnonzero(right)
-    rows = (
-        rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))] if len(rows) else rows
-    )
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
     columns = ["image_id", "rank_correlation", "ssim", "top20_overlap", "clean_constant", "adversarial_constant"]
     if not len(rows):
         return pd.DataFrame(columns=columns), {}

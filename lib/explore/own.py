@@ -90,9 +90,8 @@ def main(arguments=None) -> int:
     print(result.curve.to_string(index=False))
     if result.facts["not read"] != "none":
         print(result.facts["not read"])
-    print(
-        "\n".join(f"Look first: {said}" for said in result.trust.loc[~result.trust["passed"].astype(bool), "sentence"])
-    )
+    for said in result.trust.loc[~result.trust["passed"].astype(bool), "sentence"]:
+        print(f"Look first: {said}")
     print(f"Page: {page}")
     return 0
 
