@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib import ROOT, StudyError
@@ -179,6 +179,7 @@ def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
 
 
 @settings(max_examples=60)
+@example("evaluation", {"\n": None})
 @given(
     st.sampled_from(sorted(QUICK)),
     st.recursive(

@@ -108,7 +108,7 @@ def _one_sentence(error: Exception) -> str:
         return f"keys must be text ({error})."
     # A mistyped key also leaves a required one missing: name the mistyped one.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    key = ".".join(map(str, first["loc"])) or "profile"
+    key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in first["loc"]) or "profile"
     if first["type"] == "extra_forbidden":
         *parents, unknown = first["loc"]
         known = _known_keys(parents)
