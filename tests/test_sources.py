@@ -120,6 +120,11 @@ NOT_BEHIND = [
 ]  # fmt: skip
 
 
+def forget():
+    for name in ("_key", "_code_of", "_defined", "_imports"):
+        getattr(module_of_sources, name).cache_clear()
+
+
 @pytest.fixture
 def edited(monkeypatch):
     """Makes one module look as if every function in it, and it itself, had a statement more."""
@@ -135,10 +140,6 @@ def edited(monkeypatch):
         changed = functools.cache(lambda file: tree if file == path else parse(file))
         monkeypatch.setattr(module_of_sources, "_parsed", changed)
         forget()
-
-    def forget():
-        for name in ("_key", "_code_of", "_defined", "_imports"):
-            getattr(module_of_sources, name).cache_clear()
 
     yield edit
     monkeypatch.undo()
@@ -172,8 +173,7 @@ def test_code_that_was_changed_while_it_runs_gives_no_key(monkeypatch):
     path = ROOT / "lib" / "models" / "attention.py"
     monkeypatch.setitem(module_of_sources._AT_START, path, path.stat().st_mtime_ns - 1)
     monkeypatch.setattr(module_of_sources, "_parsed", functools.cache(module_of_sources._parsed.__wrapped__))
-    for name in ("_key", "_code_of", "_defined", "_imports"):
-        getattr(module_of_sources, name).cache_clear()
+    forget()
     with pytest.raises(StudyError, match=r"attention\.py was changed while this ran: start it"):
         code_key(_fit)
     assert code_key(images_and_records), "which that file has no part in"

@@ -185,7 +185,7 @@ def _lazy(path: Path) -> dict[str, str]:
 
 @functools.cache
 def _parsed(path: Path) -> ast.Module:
-    if path.stat().st_mtime_ns != _AT_START.get(path, path.stat().st_mtime_ns):
+    if _AT_START.get(path) not in (None, path.stat().st_mtime_ns):
         raise StudyError(f"{path.relative_to(ROOT)} was changed while this ran: start it, or the kernel, anew.")
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":

@@ -16,6 +16,7 @@ from lib.evaluation.own import load_images, load_network
 from lib.evaluation.robustness import checked_grid, in_gray_levels, robust_accuracy
 from lib.evaluation.statistics import paired_difference
 from lib.explain import grad_cam, map_shift
+from lib.explain.selected import spread
 
 
 @dataclass
@@ -212,12 +213,13 @@ def _compared(outcomes, others) -> pd.DataFrame:
 
 def _maps(model, classifier, images, labels, outcomes, attack, epsilon, layer, most=6):
     """Grad-CAM of up to `most` images that are right when clean, before and after an attack, and how far it moves."""
-    right = outcomes[outcomes["epsilon"] == 0]["correct"].to_numpy(bool)
-    rows = np.flatnonzero(right)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
+    clean = outcomes[outcomes["epsilon"] == 0].reset_index(drop=True)
+    right = clean[clean["correct"].astype(bool)]
     columns = ["image_id", "rank_correlation", "ssim", "top20_overlap", "clean_constant", "adversarial_constant"]
-    if not len(rows):
+    if right.empty:
         return pd.DataFrame(columns=columns), {}
+    shown = spread(right, most)
+    rows = shown.index.to_numpy()
     adversarial = attack.with_(leave=False)(classifier, images[rows], labels[rows], epsilon)
     pictures = {"image": images[rows], "attacked": adversarial, "label": labels[rows]}
     pictures["predicted"] = classifier.predict(adversarial)
@@ -231,8 +233,7 @@ def _maps(model, classifier, images, labels, outcomes, attack, epsilon, layer, m
             raise
         return pd.DataFrame(columns=columns), pictures | {"why no maps": np.array(str(error))}
     shift = map_shift(pictures["map of image"], pictures["map of attacked"], images.shape[1:3])
-    ids = outcomes[outcomes["epsilon"] == 0]["image_id"].to_numpy()[rows]
-    return shift.assign(image_id=ids)[columns], pictures
+    return shift.assign(image_id=shown["image_id"].to_numpy())[columns], pictures
 
 
 def _drawing():
