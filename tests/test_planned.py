@@ -1,5 +1,8 @@
 """The planned comparisons against SciPy, statsmodels and counting by hand."""
 
+import json
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +15,9 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from lib.evaluation import claims, convergence
 from lib.evaluation import planned as planning
-from lib.profile import load_profile
 from lib.profile.settings import Planned
 from lib.report.sentences import by_budget
+from lib.study import Study, results
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -258,19 +261,24 @@ def test_doses_are_described_by_variant_with_student_s_interval():
 
 
 def test_runs_that_were_trained_again_are_counted_with_their_study(monkeypatch, tmp_path):
-    keys = ["dataset", "variant", "seed", "epsilon"]
-    images = pd.DataFrame([["a", "baseline", 0, 0.2, n > 0] for n in range(4)], columns=[*keys, "correct"])
-    monkeypatch.setattr(convergence, "PUBLISHED", tmp_path)
-    profile = load_profile("ham10000")
-    alone = convergence.beside_published(profile, images)
+    """Their checks are read from the packed results of `<profile>-again`, whatever budgets these have."""
+    images = pd.DataFrame({"image_id": list("abcd"), "label": 0, "epsilon": 0.2, "correct": [False, True, True, True]})
+    alone = convergence.fallen(images.assign(dataset="ham10000", variant="baseline", seed=0))
     assert alone["fallen"].tolist() == [0.25]
     assert alone[["ci_low", "ci_high"]].to_numpy()[0] == pytest.approx(proportion_confint(1, 4, method="wilson"))
-    folder = tmp_path / "ham10000-again" / "tables"
-    folder.mkdir(parents=True)
-    again = convergence.fallen(images.assign(seed=1)).assign(data="original data")
-    again.to_csv(folder / "convergence.csv", index=False)
-    both = convergence.beside_published(profile, images)
-    assert both["seed"].tolist() == [0, 1]
-    assert list(both) == list(alone)
-    [(budget, [row])] = by_budget(both)
-    assert (budget, row) == (0.2, {"epsilon": 0.2, "variant": "baseline", "n": 8, "fallen": 2, "runs": 2})
+    monkeypatch.setattr(results, "PUBLISHED", tmp_path)
+    (tmp_path / "ham10000-again").mkdir()
+    about = {"profile": "ham10000-again", "dataset": "ham10000", "variant": "baseline", "settings": {}}
+    for seed in (1, 2):
+        with zipfile.ZipFile(tmp_path / "ham10000-again" / f"ham10000-seed{seed}-baseline.zip", "w") as file:
+            file.writestr("network.json", json.dumps(about | {"seed": seed}))
+            file.writestr("model.keras.provenance.json", "{}")
+            file.writestr("convergence-0.2.csv", images.to_csv(index=False))
+            file.writestr("predictions.csv", "image_id\na\n")
+    study = Study("ham10000", "ham10000", 0)
+    again = pd.concat(results.checked_again(study))
+    assert not list(results.checked_again(Study("ham10000-adam", "ham10000", 0)))
+    table = pd.concat([alone, convergence.fallen(again)])
+    assert table["seed"].tolist() == [0, 1, 2]
+    [(budget, [row])] = by_budget(table)
+    assert (budget, row) == (0.2, {"epsilon": 0.2, "variant": "baseline", "n": 12, "fallen": 3, "runs": 3})

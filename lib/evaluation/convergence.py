@@ -2,13 +2,11 @@
 
 import pandas as pd
 
-from lib import PUBLISHED
 from lib.attacks import make_attack
 from lib.data import subset
 from lib.evaluation.attacked import outcomes_of
 from lib.evaluation.comparison import shares
 from lib.evaluation.planned import worst_case
-from lib.profile import Profile
 
 COLUMNS = ["image_id", "label", "epsilon", "correct"]
 
@@ -62,9 +60,3 @@ def fallen(images: pd.DataFrame) -> pd.DataFrame:
     """Share that fell, with Wilson's 95 % interval: dataset, variant, seed, epsilon, n, fallen, ci_low, ci_high."""
     images = images.assign(fallen=~images["correct"].astype(bool))
     return shares(images, ["dataset", "variant", "seed", "epsilon"], "fallen", "fallen")
-
-
-def beside_published(profile: Profile, images: pd.DataFrame) -> pd.DataFrame:
-    """`fallen` of a run and, as it is published, of those of its runs that `<profile>-again` trained once more."""
-    table, again = fallen(images), PUBLISHED / f"{profile.profile}-again" / "tables" / "convergence.csv"
-    return pd.concat([table, pd.read_csv(again)[list(table)]], ignore_index=True) if again.is_file() else table

@@ -8,10 +8,12 @@ provenance, and, if wanted, the trained weights. With it, what is told of the ne
 puts such files where the study looks for them: `./reproduce merge`.
 """
 
+import fnmatch
 import io
 import json
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,6 +202,14 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
     except StudyError as error:
         raise StudyError(f"{path.name} holds results by other code (see ./reproduce verify): {error}") from error
     return study, variant
+
+
+def checked_again(study: Study) -> Iterator[pd.DataFrame]:
+    """The checks of convergence of runs that `<profile>-again` trained once more, from their published results."""
+    for path in sorted(PUBLISHED.glob(f"{study.profile.profile}-again/{study.dataset}-*.zip")):
+        packed = opened(path)
+        for name in fnmatch.filter(packed.files, "convergence*.csv"):
+            yield packed.table(name).assign(dataset=study.dataset, variant=packed.variant, seed=packed.study.seed)
 
 
 def joined(files: list[str]) -> list[str]:

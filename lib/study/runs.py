@@ -7,10 +7,11 @@ import pandas as pd
 from lib import evaluation
 from lib.data.splits import class_counts
 from lib.evaluation import claims, natural, planned, tasks
-from lib.evaluation.convergence import beside_published, convergence
+from lib.evaluation.convergence import convergence, fallen
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
 from lib.profile import Model, departures, load_profile
+from lib.study import results
 from lib.study.study import Study
 
 WHOLE = ("shifts", "checks", "directions", "natural")  # made of the runs that meet every attack
@@ -100,15 +101,14 @@ class Runs:
             for variant in ("baseline", "attention")
         }
         added = resnet50["attention"]["parameters"] - resnet50["baseline"]["parameters"]
-        training, headline = self.profile.training, self.headline
         return claims.of_pairs(
             self.profile.judged,
             {name: self.frames[name] for name in ("outcomes", "predictions", "histories", "shifts")},
             self.inactive(clean_accuracy),
             resnet50_percent=resnet50["attention"]["attention_percent"],
             head_percent=100 * added / resnet50["baseline"]["backbone_parameters"],
-            headline=(headline.attack, headline.norm, headline.through),
-            protocol=training.epochs == 300 and training.patience == 40,
+            headline=(self.headline.attack, self.headline.norm, self.headline.through),
+            protocol=(self.profile.training.epochs, self.profile.training.patience) == (300, 40),
             label=self.profile.label,
         )
 
@@ -129,10 +129,9 @@ class Runs:
         sensitivity = {name: planned.effects(worst, predictions, primary, budgets) for name, worst in sides.items()}
         variants, pairs = dict.fromkeys(self.worst["variant"]), [*map(list, dict.fromkeys(map(tuple, plan.pairs)))]
         over_baseline = [[name, "baseline"] for name in variants if name != "baseline"]
-        robust, dose = (
-            planned.over_budgets(self.worst, budgets),
-            planned.dose(self.frames["branch"], self.worst, budgets),
-        )
+        robust = planned.over_budgets(self.worst, budgets)
+        dose = planned.dose(self.frames["branch"], self.worst, budgets)
+        again = [table for study in self.first.values() for table in results.checked_again(study)]
         return {
             "effects": planned.effects(self.worst, predictions, plan, budgets),
             "sensitivity": pd.concat([table.assign(attack=name) for name, table in sensitivity.items()]),
@@ -143,5 +142,5 @@ class Runs:
             "tasks": tasks.beside_published(self.profile, self.worst, predictions),
             "dose": pd.concat([dose, tasks.strong_branch(self.profile, robust)], ignore_index=True),
             "spread": planned.spread_by_run(self.frames["spread"]),
-            "convergence": beside_published(self.profile, self.frames["convergence"]),
+            "convergence": fallen(pd.concat([self.frames["convergence"], *again])),
         }

@@ -64,8 +64,7 @@ def verify(packed: Packed, images: int = IMAGES) -> dict:
         if known.isna().any():
             raise StudyError(f"{packed.path.name} lacks outcomes of {entry.name}: get the file anew.")
         pairs.append(pd.DataFrame({"here": ours.astype(bool), "published": known.astype(bool)}))
-    table = pd.concat(pairs).reset_index()
-    table = table[table["epsilon"] > 0]
+    table = pd.concat(pairs).query("epsilon > 0")
     others = int((table["here"] != table["published"]).sum())
     return {
         "variant": variant,
