@@ -32,8 +32,7 @@ def budgets_of(study, variant: str) -> list[float]:
     if not profile.evaluation.convergence_images:
         return []
     planned = plan.convergence.get(variant, []) if study.seed in profile.seeds[: plan.convergence_runs] else []
-    budgets = [profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned
-    return list(dict.fromkeys(budgets))
+    return list(dict.fromkeys([profile.evaluation.trust_epsilon] * (variant in study.whole_variants) + planned))
 
 
 def _at(study, variant: str, epsilon: float) -> pd.DataFrame:

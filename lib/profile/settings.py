@@ -200,6 +200,7 @@ class Profile(Section):
     # What is done with the controls and with the seeds after the first: all that is done with the variants of the
     # first, or what C1 to C3 need: training, the headline attack, and the attacks that say every_run.
     repeats: Literal["all", "claims"] = "all"
+    closely: list[Variant] = []  # those of the first run that are looked at closely if `repeats` is claims; none: all
     threads: Positive | None = None  # per job; fixed, so that results do not depend on --cores
     phantom: Phantom | None = None
     split: Split = Split()
@@ -235,17 +236,16 @@ class Profile(Section):
         if size < smallest:
             raise ValueError(f"{backbone} needs an image_size of at least {smallest}, got {size}")
         if size % multiple:
-            raise ValueError(
-                f"{backbone} cuts images into patches of {multiple} pixels: image_size {size} does not fit"
-            )
+            raise ValueError(f"{backbone} cuts images in patches of {multiple} pixels: image_size {size} does not fit")
         if self.training.views > 1 and not self.model.frozen_up_to:
             raise ValueError("training.views needs model.frozen_up_to: views are made of what a frozen stem gives")
         if self.training.adversarial and self.model.frozen_up_to:
             raise ValueError("training.adversarial trains on pixels, which model.frozen_up_to does not show")
         if "baseline" not in self.variants or not any(name.startswith("attention") for name in self.variants):
             raise ValueError("variants needs baseline and an attention variant: the study compares them")
-        if missing := {name for pair in self.planned.pairs for name in pair} - set(self.variants + self.controls):
-            raise ValueError(f"planned compares {', '.join(sorted(missing))}, which variants does not list")
+        compared = {name for pair in [*self.planned.pairs, self.closely] for name in pair}
+        if missing := compared - set(self.variants + self.controls):
+            raise ValueError(f"planned or closely names {', '.join(sorted(missing))}, which variants does not list")
         further = self.planned.convergence.values() if self.evaluation.convergence_images else []
         named = set(self.planned.budgets or []).union(*further)
         if unknown := named - set(self.evaluation.epsilons):
@@ -266,7 +266,8 @@ class Profile(Section):
         """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 05_why."""
         if self.repeats == "all":
             return self.variants_of(seed)
-        return [variant for variant in self.variants if self.seeds_of(variant)] if seed == self.seeds[0] else []
+        some = [name for name in self.variants if name in (self.closely or self.variants) and self.seeds_of(name)]
+        return some if seed == self.seeds[0] else []
 
     def attacks_of(self, seed: int, variant: str) -> list[Attack]:
         """The attacks that a variant of this seed meets."""
