@@ -273,5 +273,4 @@ def by_dose(dose: pd.DataFrame) -> pd.DataFrame:
         off = int((runs["part"] == 0).sum())
         rows.append((*key, len(runs), off, runs["part"].min(), runs["part"].max(), *over_runs(runs["difference"])[:3]))
     columns = ["dataset", "variant", "runs", "off", "part_low", "part_high", "difference", "ci_low", "ci_high"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values(["dataset", "part_high"], ignore_index=True)
+    return pd.DataFrame(rows, columns=columns).sort_values(["dataset", "part_high"], ignore_index=True)

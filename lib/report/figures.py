@@ -267,6 +267,7 @@ def legend(figure: Figure, axes, columns: int = 5, side: str = "left", **options
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     lines = max(1, -(-len(found) // columns))
+    figure.set_figheight(figure.get_figheight() + 0.17 * (lines - 1))  # the panels stay as high
     place = {"loc": f"outside upper {side}", "ncols": -(-len(found) // lines) or 1, "frameon": False}
     figure.legend(found.values(), found.keys(), **place, **options)
     return figure

@@ -42,8 +42,7 @@ def tables(folder: Path) -> list[Path]:
     They lie in its `tables`, or in the folder itself where there is none.
     """
     place = folder / "tables" if (folder / "tables").is_dir() else folder
-    names = {path.name.split(".")[0] for path in place.glob("*.csv*")}
-    return [place / name for name in _ordered(names, TABLES)]
+    return [place / name for name in _ordered({path.name.split(".")[0] for path in place.glob("*.csv*")}, TABLES)]
 
 
 def _ordered(names, known):
