@@ -301,7 +301,7 @@ def test_an_interval_that_ends_short_of_its_estimate_has_no_whisker_on_that_side
 
 def test_an_attack_cut_short_is_named_with_the_published_numbers():
     attack = Attack(attack="autoattack", parameters={"steps": 12, "target_classes": 2})
-    assert curves.attack_in_full(attack) == "AutoAttack (12 of 100 steps, 2 of at most 9 target classes)"
+    assert curves.attack_in_full(attack) == "AutoAttack (12 of 100 steps, 2 target classes)"
     assert curves.attack_in_full(attack, 7) == "AutoAttack (12 of 100 steps, 2 of 6 target classes)"
     assert curves.attack_in_full(attack, 2) == "AutoAttack (12 of 100 steps, every wrong class as target)"
     assert curves.attack_in_full(Attack(attack="fgsm"), 2) == "FGSM"

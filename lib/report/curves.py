@@ -39,8 +39,8 @@ def attack_in_full(attack: Attack, classes: int | None = None) -> str:
         whole, words = getattr(published, name, None), name.replace("_", " ")
         if name != "target_classes" or whole is None:
             return f"{value} of {whole} {words}" if whole else f"{value} {words}"
-        if classes is None:  # as many as there are wrong classes
-            return f"{value} of at most {whole} {words}"
+        if classes is None:  # there are as many as wrong classes
+            return f"{value} {words}"
         value, whole = min(value, classes - 1), min(whole, classes - 1)
         return f"{value} of {whole} {words}" if value < whole else "every wrong class as target"
 
