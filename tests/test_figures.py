@@ -115,7 +115,7 @@ DRAWN = {
     "robust_curves": lambda: curves.robust_curves(few(["fgsm", "pgd", "square", "autoattack", "cw"]), TITLES),
     "relative_change": lambda: changes("quick"),
     "map_shift": lambda: figures.map_shift(table("gradcam_shift"), TITLES),
-    "ratios": lambda: charts.ratios(table("why_ratios"), TITLES),
+    "ratios": lambda: charts.ratios(table("why_ratios").assign(variant="attention"), TITLES),
     "training_curves": lambda: curves.training_curves(histories(), TITLES),
     "adversarial_examples": lambda: figures.adversarial_examples(strips(), "PGD"),
     "gradcam": lambda: figures.gradcam(maps(), "PGD"),
@@ -130,7 +130,7 @@ EARLIER = "ham10000-cpu"  # the maps of three training runs, and controls with o
 DRAWN |= {
     "relative_change, 1 data set": lambda: changes(REAL),
     "map_shift, 3 runs": lambda: figures.map_shift(table("gradcam_shift", EARLIER), TITLES),
-    "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", EARLIER), TITLES),
+    "ratios, 3 runs": lambda: charts.ratios(table("why_ratios", EARLIER).assign(variant="attention"), TITLES),
 }
 
 

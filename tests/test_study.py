@@ -35,7 +35,7 @@ COLUMNS = {
     "why_density": "dataset, variant, seed, region, attack, norm, epsilon, n, mean, ci_low, ci_high",
     "why_maps": "dataset, variant, seed, map, attack, norm, epsilon, measure, n, mean, ci_low, ci_high, chance",
     "why_surface": "dataset, variant, seed, measure, unit, n, mean, ci_low, ci_high",
-    "why_ratios": "dataset, seed, against, measure, n, ratio, ci_low, ci_high",
+    "why_ratios": "dataset, variant, seed, against, measure, n, ratio, ci_low, ci_high",
     "why_frequency": "dataset, variant, seed, source, epsilon, cutoff, keep, n, accuracy, ci_low, ci_high",
     "why_sanity": "dataset, variant, seed, map, against, n, mean, ci_low, ci_high",
     "effects": "dataset, kind, one, other, n, runs, difference, ci_low, ci_high, smallest_seen, conclusion",

@@ -185,8 +185,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """The attentive network over each other variant: margin, slope and what follows from them; 1 is no change. A panel
     per data set, a marker per training run."""
     measures, datasets, others = (list(dict.fromkeys(table[key])) for key in ("measure", "dataset", "against"))
-    runs = sorted(set(zip(table["against"], table["seed"], strict=True)),
-                  key=lambda run: (others.index(run[0]), run[1]))  # fmt: skip
+    runs = sorted({*zip(table["against"], table["seed"], strict=True)}, key=lambda run: (others.index(run[0]), run[1]))
     size = (WIDTH * (1 if len(datasets) > 1 else 0.75), 0.9 + max(0.27, 0.07 * len(runs)) * len(measures))
     figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
@@ -195,7 +194,8 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         for i, (variant, seed) in enumerate(runs):
             run = here.reindex([(variant, seed, measure) for measure in measures])
             y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
-            _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=f"attentive / {variant}")
+            label = f"{table['variant'].iloc[0]} / {variant}"
+            _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=label)
         ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")
         _ratio_axis(ax)
         ax.grid(axis="y", visible=False)

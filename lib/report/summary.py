@@ -99,8 +99,8 @@ def surface_ratios(table: pd.DataFrame, attentive: str = "attention") -> pd.Data
                 both = (attention[column] > 0) & (other[column] > 0) & right
                 logs = np.log(attention[column].where(both)) - np.log(other[column].where(both))
                 m = mean_interval(logs.to_numpy())
-                rows.append((dataset, seed, variant, MEASURES[column][0], m.n, *np.exp(m[:3]), m.undefined))
-    columns = ["dataset", "seed", "against", "measure", "n", "ratio", "ci_low", "ci_high", "undefined"]
+                rows.append((dataset, attentive, seed, variant, MEASURES[column][0], m.n, *np.exp(m[:3]), m.undefined))
+    columns = ["dataset", "variant", "seed", "against", "measure", "n", "ratio", "ci_low", "ci_high", "undefined"]
     return pd.DataFrame(rows, columns=columns)
 
 
