@@ -299,6 +299,30 @@ def test_an_interval_that_ends_short_of_its_estimate_has_no_whisker_on_that_side
     )
 
 
+def test_points_of_many_variants_stay_within_their_panel():
+    for figure in charts.sanity(table("why_sanity", REAL)), charts.frequency(table("why_frequency", REAL), 0.2):
+        for ax in figure.axes:
+            low, high = ax.get_xlim()
+            x = np.concatenate([bars.lines[0].get_xdata() for bars in ax.containers])
+            assert len(x) > 10
+            assert low <= x.min() <= x.max() <= high
+        plt.close(figure)
+
+
+def test_panels_stay_as_high_whatever_the_legend_needs():
+    heights = []
+    with plt.rc_context():
+        figures.use_style()
+        for number in (1, 30):
+            figure, ax = plt.subplots(figsize=(5, 2.4))
+            ax.plot(np.zeros((2, number)), label=[f"{i}" for i in range(number)])
+            figures.legend(figure, [ax], columns=3)
+            figure.draw_without_rendering()
+            heights.append(ax.get_position().height * figure.get_figheight())
+            plt.close(figure)
+    assert heights[1] == pytest.approx(heights[0], rel=0.15)
+
+
 def test_an_attack_cut_short_is_named_with_the_published_numbers():
     attack = Attack(attack="autoattack", parameters={"steps": 12, "target_classes": 2})
     assert curves.attack_in_full(attack) == "AutoAttack (12 of 100 steps, 2 target classes)"
