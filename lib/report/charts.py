@@ -143,7 +143,7 @@ def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
     clean = accuracy[accuracy["source"] == "clean"].set_index("variant")["accuracy"]
     for ax, keep, title in zip(axes, ("low", "high"), ("only below the cutoff", "only above the cutoff"), strict=True):
         for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
-            beside = 0.7 * ((i + 0.5) / len(clean) - 0.5)
+            beside = min(0.1, 0.7 / len(clean)) * (i - (len(clean) - 1) / 2)
             part, whole = run[run["keep"] == keep].sort_values("cutoff"), run[run["keep"] == "all"].iloc[0]
             _curve(ax, np.arange(len(part)) + beside, part, "accuracy", variant, label=variant)
             ax.axhline(whole["accuracy"], color=COLOURS[variant], linewidth=0.8, alpha=0.7)
@@ -157,14 +157,14 @@ def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
 
 def sanity(table: pd.DataFrame) -> Figure:
     """Rank correlation of a map with itself after randomising the weights down to a layer, with 95 % intervals."""
-    steps = list(dict.fromkeys(table["against"]))
-    if "attention block" in steps:  # seen first in a variant that has one, but it follows the logits
-        steps = ["logits", "attention block", *(s for s in steps if s not in ("logits", "attention block"))]
+    # The block is seen only in a variant that has one, and follows the logits.
+    steps = sorted(dict.fromkeys(table["against"]), key=lambda name: {"logits": 0, "attention block": 1}.get(name, 2))
     figure, ax = plt.subplots(figsize=(WIDTH * 0.9, 2.4))
     groups = list(table.dropna(subset="mean").groupby(["variant", "map"], sort=False))  # a constant map has no ranks
     for i, ((variant, kind), run) in enumerate(groups):
         run = run.set_index("against").reindex([name for name in steps if name in set(run["against"])])
-        x = np.array([steps.index(name) for name in run.index]) + 0.8 * ((i + 0.5) / len(groups) - 0.5)
+        x = np.array([steps.index(name) for name in run.index])
+        x = x + min(0.1, 0.8 / len(groups)) * (i - (len(groups) - 1) / 2)
         _curve(ax, x, run, "mean", variant, markerfacecolor="white" if kind == "attention" else None,
                label=f"{variant}, {MAPS[kind]}")  # fmt: skip
     ax.axhline(0, color="0.3", linewidth=0.8)
