@@ -46,7 +46,8 @@ def test_a_job_takes_what_it_took_in_the_published_run_or_what_is_expected_of_it
         parts = [f"made: {part}" for part in ("model", "predictions", "attacks", "branch")]
         made = sum(table[table["stage"] == part]["seconds"].mean() for part in parts)
         [took] = display.seconds(profile, [("ham10000", "variant")])
-        assert took == pytest.approx(max(sum(each) / len(each), made)), "not of finding it made"
+        found = sum(each) / max(len(each), 1)  # none where all networks came packed
+        assert took == pytest.approx(max(found, made)), "not of finding it made"
     [long, short] = display.seconds(unpublished, [("ham10000", "variant"), ("", "report")])
     assert long == cost.seconds(unpublished, "variant", "ham10000") > short == cost.START
 

@@ -223,14 +223,15 @@ def test_numbers_for_people(value, text):
 
 def test_times_are_those_of_the_stages_and_of_what_was_made_in_them(tmp_path):
     variant = tmp_path / "eyepacs" / "seed3" / "attention"
-    for path, seconds in {"model.keras": 7, "attacks/fgsm-linf.csv": 1, "attacks/pgd-l2.csv": 2}.items():
+    made = {"model.keras": 7, "attacks/fgsm-linf.csv": 1, "attacks/pgd-l2.csv": 2}
+    for path, seconds in (made | {"convergence.csv": 4, "convergence-0.2.csv": 5}).items():
         artifacts.write_provenance(variant / path, seconds=seconds)
     artifacts.write_provenance(variant / "old.csv")  # no time known
     (tmp_path / "results.tsv").write_text("s\th:m:s\n4.24\t0:00:04\n")
     (variant.parent / "why.tsv").write_text("s\th:m:s\n5\t0:00:05\n")
     table = tables.timings(tmp_path).set_index("stage")["seconds"]
     assert table.to_dict() == {
-        "results": 4.2, "why": 5.0, "made: model": 7.0, "made: attacks": 3.0, "made: old": 0.0
+        "results": 4.2, "why": 5.0, "made: model": 7.0, "made: attacks": 3.0, "made: convergence": 9.0, "made: old": 0.0
     }  # fmt: skip
     where = tables.timings(tmp_path).set_index("stage")[["dataset", "seed", "variant"]]
     assert where.loc["made: model"].tolist() == ["eyepacs", "3", "attention"]

@@ -209,7 +209,7 @@ def timings(runs: Path) -> pd.DataFrame:
         spent[path.stem, dataset, seed, variant] = pd.read_csv(path, sep="\t")["s"].iloc[0]
     for path in sorted(runs.glob(f"*/seed*/*/**/*{PROVENANCE}")):
         dataset, seed, variant, part = path.relative_to(runs).parts[:4]
-        stage = f"made: {part.removesuffix(PROVENANCE).split('.')[0]}"
+        stage = f"made: {part.split('.')[0].split('-')[0]}"  # convergence-0.2.csv is a part of it
         made = read_provenance(path.with_name(path.name.removesuffix(PROVENANCE)))
         spent[stage, dataset, seed, variant] += made.get("seconds", 0)
     rows = [
