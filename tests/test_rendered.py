@@ -34,31 +34,35 @@ def test_the_committed_outcomes_are_of_the_committed_profile(profile):
 
 
 def test_what_the_readme_says_has_the_numbers_of_the_tables():
-    """Of the default run, whose phantoms never stand in the README."""
-    said = readme.parts("quick")
-    [row] = pd.read_csv(PUBLISHED / "quick" / "tables" / "effects.csv").query("dataset == 'ham10000'").itertuples()
-    for number in (row.difference, row.ci_low, row.ci_high, row.clean, row.clean_low, row.clean_high):
+    said, folder = readme.parts(), PUBLISHED / readme.PROFILE / "tables"
+    [row] = pd.read_csv(folder / "effects.csv").query("kind == 'primary'").itertuples()
+    for number in (row.difference, row.ci_low, row.ci_high, row.both_low, row.both_high):
         assert f"{number:+.1f}" in said["answer"]
-    claims = pd.read_csv(PUBLISHED / "quick" / "tables" / "claims.csv").query("dataset in ('ham10000', 'any')")
+    for row in pd.read_csv(folder / "tasks.csv").query("kind == 'A'").itertuples():
+        for number in (row.difference, row.ci_low, row.ci_high):
+            assert f"{number:+.1f}" in said["answer"]
+    claims = pd.read_csv(folder / "claims.csv")
     assert said["results"].count("\n| ") == len(claims.drop_duplicates("claim")) + 1
-    ours = claims.set_index("claim")["ours"]["C1"]
-    assert f"{ours:.3g} %" in said["results"]
+    ours = claims.query("against == 'baseline'").drop_duplicates("claim").set_index("claim")["ours"]["C1"]
+    assert f"{ours:+.1f} %" in said["results"]
 
 
 def test_the_readme_tells_the_secondary_comparisons_and_what_the_control_shows(monkeypatch):
-    tables = readme.written(PUBLISHED / "quick" / "tables")
-    row = tables["effects"].query("dataset == 'ham10000'")
+    folder, kept = PUBLISHED / readme.PROFILE / "tables", readme.written
+    tables = kept(folder)
+    effects = tables["effects"]
+    row = effects[effects["kind"] == "primary"]
     other = row.assign(kind="secondary", one="attention-gamma1", difference=1.5, ci_low=0.5, ci_high=2.5, p_holm=0.03)
-    control = row.assign(kind="control", one="adversarial", ci_low=4.0, ci_high=8.0)
+    control = row.assign(kind="control", one="adversarial", other="baseline", runs=3, ci_low=4.0, ci_high=8.0)
     tables["effects"] = pd.concat([row, other, control])
-    monkeypatch.setattr(readme, "written", lambda _: tables)
-    parts = readme.parts("quick")
-    assert "| `attention-gamma1` minus `baseline` | +1.5 (+0.5 to +2.5) | 3 | 0.03 |" in parts["findings"]
+    monkeypatch.setattr(readme, "written", lambda path: tables if path == folder else kept(path))
+    parts = readme.parts()
+    assert "| `attention-gamma1` minus `uniform` | +1.5 (+0.5 to +2.5) | 8 | 0.03 |" in parts["findings"]
     said = parts["answer"]
     assert "The positive control, `adversarial` minus `baseline`: " in said
     assert "(95 % CI +4.0 to +8.0), over 3 runs: the experiment sees an effect of that size." in said
     tables["effects"] = pd.concat([row, control.assign(runs=1, ci_low=float("nan"), ci_high=float("nan"))])
-    said = readme.parts("quick")["answer"]
+    said = readme.parts()["answer"]
     assert "(95 % CI over images alone" in said, "one run of the control decides nothing"
     assert "nan" not in said
 

@@ -26,17 +26,15 @@ PAGES = {"answer": "README.md", "results": "README.md", "findings": "docs/findin
 BEGIN, END = "<!-- {0}: written by ./reproduce publish -->", "<!-- end of {0} -->"
 
 
-def parts(profile: str = PROFILE) -> dict[str, str]:
+def parts() -> dict[str, str]:
     """What the published tables say, as Markdown: the answer and the results, of all tasks, and findings of a run."""
-    settings, tables = load_profile(profile), _tables(profile, DATASET)
-    others = [name for name in TASKS[1:] if profile == PROFILE and (PUBLISHED / name).is_dir()]
-    tasks = {DATASET: tables} | {name: _tables(name, name) for name in others}
+    settings, tables = load_profile(PROFILE), _tables(PROFILE, DATASET)
+    tasks = {DATASET: tables} | {name: _tables(name, name) for name in TASKS[1:]}
     primary, controls, secondary = sentences.by_kind(tables["effects"])
     titles, accuracy = sentences.titles_of(settings), tables["clean_accuracy"]
-    beside = [(name, words, _table(name, "effects")) for name, words in BESIDE.items() if profile == PROFILE]
+    beside = [(name, words, _table(name, "effects")) for name, words in BESIDE.items()]
     values = {
         "words": sentences.lead(primary, controls),
-        "images": titles[DATASET] if settings.phantom else f"real dermatoscopic images ({titles[DATASET]})",
         "primary": primary,
         "controls": controls,
         "secondary": secondary,
@@ -45,24 +43,23 @@ def parts(profile: str = PROFILE) -> dict[str, str]:
         "tasks": tasks,
         "titles": titles,
         "shown": IMAGES,
-        "together": _table(profile, "tasks"),
+        "together": _table(PROFILE, "tasks"),
         "everywhere": ALL,
         "published": {name: DATASETS[name].images for name in tasks},
-        "adam": written(PUBLISHED / "ham10000-adam" / "tables") if profile == PROFILE else {},
+        "adam": written(PUBLISHED / "ham10000-adam" / "tables"),
         "over": [*dict.fromkeys(one for one, _ in settings.judged), "baseline"],
         "spread": tables.get("spread", pd.DataFrame()).to_dict("records"),
         "paper": PAPER_GAIN,
         "doses": list(by_dose(tables["dose"]).itertuples()),
         "fallen": sentences.by_budget(tables["convergence"]) if "convergence" in tables else [],
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside if len(rows)],
-        "strong": list(_table("ham10000-strong", "effects").itertuples()) if profile == PROFILE else [],
+        "strong": list(_table("ham10000-strong", "effects").itertuples()),
         "accuracy": list(100 * accuracy["accuracy"]),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,
         "size": settings.preprocessing.image_size,
         "claims": _claims(tasks),
         "pair": settings.judged[0],
-        "profile": profile,
     }
     template = jinja2.Template((ROOT / "tools" / "readme.md.j2").read_text(), undefined=jinja2.StrictUndefined)
     return {part: template.render(part=part, **values).strip() for part in PAGES}
