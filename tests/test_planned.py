@@ -279,6 +279,7 @@ def test_runs_that_were_trained_again_are_counted_with_their_study(monkeypatch, 
     study = Study("ham10000", "ham10000", 0)
     again = pd.concat(results.checked_again(study))
     assert not list(results.checked_again(Study("ham10000-adam", "ham10000", 0)))
+    assert list(convergence.fallen(again)) == list(alone)
     table = pd.concat([alone, convergence.fallen(again)])
     assert table["seed"].tolist() == [0, 1, 2]
     [(budget, [row])] = by_budget(table)

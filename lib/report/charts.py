@@ -69,7 +69,7 @@ def density(table: pd.DataFrame, epsilon: float) -> Figure:
         ax.axvline(1, color="0.3", linewidth=0.8)
         for i, variant in enumerate(variants):
             rows = here[here["variant"] == variant].set_index(["attack", "norm"]).reindex(list(SOURCES))
-            y = np.arange(len(SOURCES)) + min(0.22, 0.8 / len(variants)) * (i - (len(variants) - 1) / 2)
+            y = np.arange(len(SOURCES)) + _aside(i, len(variants), 0.22)
             _points(ax, rows["mean"], y, rows["ci_low"], rows["ci_high"], variant, label=variant)
         ax.set(title=REGIONS[region], xlabel="density of energy (1 = even)")
         ax.set_xscale("log")
@@ -143,9 +143,8 @@ def frequency(accuracy: pd.DataFrame, epsilon: float) -> Figure:
     clean = accuracy[accuracy["source"] == "clean"].set_index("variant")["accuracy"]
     for ax, keep, title in zip(axes, ("low", "high"), ("only below the cutoff", "only above the cutoff"), strict=True):
         for i, (variant, run) in enumerate(here.groupby("variant", sort=False)):
-            beside = min(0.1, 0.7 / len(clean)) * (i - (len(clean) - 1) / 2)
             part, whole = run[run["keep"] == keep].sort_values("cutoff"), run[run["keep"] == "all"].iloc[0]
-            _curve(ax, np.arange(len(part)) + beside, part, "accuracy", variant, label=variant)
+            _curve(ax, np.arange(len(part)) + _aside(i, len(clean), 0.1), part, "accuracy", variant, label=variant)
             ax.axhline(whole["accuracy"], color=COLOURS[variant], linewidth=0.8, alpha=0.7)
             ax.axhline(clean[variant], color=COLOURS[variant], linewidth=0.8, linestyle=":")
         ax.set(title=title, ylim=(-0.02, 1.02), xlabel="cutoff (cycles per pixel)")
@@ -163,8 +162,7 @@ def sanity(table: pd.DataFrame) -> Figure:
     groups = list(table.dropna(subset="mean").groupby(["variant", "map"], sort=False))  # a constant map has no ranks
     for i, ((variant, kind), run) in enumerate(groups):
         run = run.set_index("against").reindex([name for name in steps if name in set(run["against"])])
-        x = np.array([steps.index(name) for name in run.index])
-        x = x + min(0.1, 0.8 / len(groups)) * (i - (len(groups) - 1) / 2)
+        x = np.array([steps.index(name) for name in run.index]) + _aside(i, len(groups), 0.1)
         _curve(ax, x, run, "mean", variant, markerfacecolor="white" if kind == "attention" else None,
                label=f"{variant}, {MAPS[kind]}")  # fmt: skip
     ax.axhline(0, color="0.3", linewidth=0.8)
@@ -172,6 +170,11 @@ def sanity(table: pd.DataFrame) -> Figure:
     ax.set_xticks(range(len(steps)), [name.replace(" ", "\n", 1) for name in steps], fontsize=7)
     ax.set_ylabel("rank correlation\nwith the model's own map")
     return legend(figure, [ax], columns=3)
+
+
+def _aside(i, n, step):
+    """How far from their place the markers of the i-th of n stand: `step` apart, less where so many would not fit."""
+    return min(step, 0.8 / n) * (i - (n - 1) / 2)
 
 
 def _curve(ax, x, table, value, variant, **options):
@@ -193,7 +196,7 @@ def ratios(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         here = table[table["dataset"] == dataset].set_index(["against", "seed", "measure"])
         for i, (variant, seed) in enumerate(runs):
             run = here.reindex([(variant, seed, measure) for measure in measures])
-            y = np.arange(len(measures)) + min(0.22, 0.8 / len(runs)) * (i - (len(runs) - 1) / 2)
+            y = np.arange(len(measures)) + _aside(i, len(runs), 0.22)
             label = f"{table['variant'].iloc[0]} / {variant}"
             _points(ax, run["ratio"], y, run["ci_low"], run["ci_high"], variant, label=label)
         ax.set(title=narrow(titles[dataset]), xlabel="ratio (1 = no change)")

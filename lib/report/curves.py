@@ -37,12 +37,11 @@ def attack_in_full(attack: Attack, classes: int | None = None) -> str:
 
     def said(name, value):
         whole, words = getattr(published, name, None), name.replace("_", " ")
-        if name != "target_classes" or whole is None:
-            return f"{value} of {whole} {words}" if whole else f"{value} {words}"
-        if classes is None:  # there are as many as wrong classes
-            return f"{value} {words}"
-        value, whole = min(value, classes - 1), min(whole, classes - 1)
-        return f"{value} of {whole} {words}" if value < whole else "every wrong class as target"
+        if name == "target_classes" and whole:
+            whole = classes and min(whole, classes - 1)  # there are as many as wrong classes
+            if whole and value >= whole:
+                return "every wrong class as target"
+        return f"{value} of {whole} {words}" if whole else f"{value} {words}"
 
     numbers = ", ".join(said(name, value) for name, value in attack.parameters.items())
     return ATTACK_TITLES.get(attack.attack, attack.attack) + (f" ({numbers})" if numbers else "")

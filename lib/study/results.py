@@ -29,8 +29,7 @@ from lib.models.pretrained import starting_file
 from lib.study.explanations import branch_of, spread_of
 from lib.study.study import Study
 
-ABOUT, WEIGHTS = "network.json", "weights.npz"
-MODEL = "model.keras"
+ABOUT, WEIGHTS, MODEL = "network.json", "weights.npz", "model.keras"
 PUBLISHED = ROOT / "data" / "networks"  # those that this repository publishes, by profile
 LAST = "branch.csv"  # what a network's job makes at its end
 
@@ -215,8 +214,7 @@ def checked_again(study: Study) -> Iterator[pd.DataFrame]:
 def joined(files: list[str]) -> list[str]:
     """The files, those that came in pieces (.001, .002, ...) put together."""
     whole = {}
-    for name in files:
-        path = Path(name)
+    for path in map(Path, files):
         whole.setdefault(path.with_suffix("") if path.suffix[1:].isdigit() else path, []).append(path)
     for path, pieces in whole.items():
         if pieces != [path]:
