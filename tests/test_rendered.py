@@ -81,7 +81,7 @@ def test_the_answer_over_the_tasks_begins_with_a_number_for_each(monkeypatch):
     kept = readme._table
     monkeypatch.setattr(readme, "_table", lambda run, name: pd.DataFrame(rows) if name == "tasks" else kept(run, name))
     said = " ".join(readme.parts()["answer"].split())
-    assert "not all of its networks are trained yet" not in said
+    assert "not all of its results are published yet" not in said
     assert said.startswith(
         "**In none of the paper's three tasks was soft attention seen to raise robust accuracy**: as its public code "
         "has it, it changed it by **+1.2 points** on skin lesions."
@@ -90,7 +90,7 @@ def test_the_answer_over_the_tasks_begins_with_a_number_for_each(monkeypatch):
     assert "up to +16 %, which this interval leaves out." in said
     assert "as strong as it is: -0.9 (-0.5 to +3.0) points" in said
     del rows[2:]  # of B nothing
-    assert "not all of its networks are trained yet" in readme.parts()["answer"]
+    assert "not all of its results are published yet" in readme.parts()["answer"]
 
 
 def test_the_pages_show_the_published_tables():
