@@ -14,7 +14,7 @@ from test_planned import outcomes as made_up
 from lib import PUBLISHED
 from lib.evaluation import planned, tasks
 from lib.evaluation.comparison import under
-from lib.evaluation.natural import CHANGES, accuracies, over_severities
+from lib.evaluation.natural import CHANGES, accuracies
 from lib.profile import Attack, load_profile
 from lib.report import charts, curves, figures, forest
 
@@ -203,6 +203,13 @@ def spreads():
     return pd.DataFrame(rows, columns=columns)
 
 
+def spreads_in_training():
+    rows = [(network, "eyepacs", variant, seed, 14 * epoch, 49 - 4 * epoch * (variant == "attention") - seed)
+            for network in ("ResNet-50 V2", "MobileNetV2") for variant in ("attention", "attention-reference")
+            for seed in range(2) for epoch in range(1, 8)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["network", "dataset", "variant", "seed", "step", "effective"])
+
+
 DRAWN |= {
     "planned": forest_plot,
     "tasks": tasks_plot,
@@ -210,7 +217,7 @@ DRAWN |= {
     "dose": lambda: forest.dose(doses(), TITLES),
     "spread": lambda: forest.spread(spreads(), TITLES),
     "natural": lambda: forest.natural(accuracies(answers()), "EyePACS"),
-    "natural_changes": lambda: forest.natural_summary(over_severities(answers()), TITLES),
+    "spread_by_step": lambda: forest.spread_by_step(spreads_in_training(), TITLES),
     "xray_orders": lambda: figures.side_by_side(dict.fromkeys(("one", "two", "three", "four"), IMAGE[..., 0])),
 }
 

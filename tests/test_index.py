@@ -5,6 +5,7 @@ import re
 import pytest
 
 from lib import PUBLISHED, ROOT, StudyError
+from lib.data import DATASETS
 from lib.report import index
 
 RUNS = ("quick", "ham10000", "ham10000-adam", "ham10000-binary", "ham10000-cpu", "ham10000-seeds", "bench")
@@ -28,19 +29,19 @@ def test_the_index_is_that_of_what_lies_beside_it(folder):
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert not [link for link in links if not (folder / link).is_file()]
     for file in [*folder.glob("*.png"), *folder.glob("tables/*.csv")]:
-        if file.stem != "timings" and not any(f"_{dataset}" in file.name for dataset in index.DATASETS):
+        if file.stem != "timings" and not any(f"_{dataset}" in file.name for dataset in DATASETS):
             assert file.relative_to(folder).as_posix() in links
     if folder.name != "bench":
         assert "phantom" in text or "phantom" not in (folder / "tables" / "claims.csv").read_text()
 
 
-def test_an_unknown_figure_is_refused(tmp_path):
-    (tmp_path / "surprise.png").touch()
+def test_an_unknown_table_is_refused(tmp_path):
+    (tmp_path / "surprise.csv").touch()
     with pytest.raises(StudyError, match="surprise"):
         index.index(tmp_path)
 
 
-def test_figures_of_one_data_set_are_left_out(tmp_path):
-    for name in ("gradcam_ham10000", "gradcam_ham10000_seed1", "gradcam", "robust_accuracy"):
+def test_figures_of_one_data_set_and_unknown_ones_are_left_out(tmp_path):
+    for name in ("surprise", "gradcam_ham10000", "gradcam_ham10000_seed1", "gradcam", "robust_accuracy"):
         (tmp_path / f"{name}.png").touch()
     assert index.figures(tmp_path) == ["robust_accuracy", "gradcam"]

@@ -15,6 +15,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from lib.evaluation import claims, convergence
 from lib.evaluation import planned as planning
+from lib.profile import load_profile
 from lib.profile.settings import Planned
 from lib.report.sentences import by_budget
 from lib.study import Study, results
@@ -138,6 +139,10 @@ def test_runs_added_to_the_control_make_a_row_of_their_own_and_leave_the_planned
     runs = planning.by_run(worst, [PLANNED.control], BUDGETS).set_index("seed")["difference"]
     assert (intact["kind"], intact["runs"]) == ("intact control", 2)
     assert intact["difference"] == pytest.approx(runs[[0, 4]].mean())
+    all_planned = planning.effects(worst, clean(worst), told.model_copy(update={"control_runs": None}), BUDGETS)
+    assert list(all_planned["kind"][-2:]) == ["control", "intact control"]
+    of_all = told.model_copy(update={"control_intact": sorted(runs.index)})
+    assert "intact control" not in set(planning.effects(worst, clean(worst), of_all, BUDGETS)["kind"])
 
 
 def test_claims_and_planned_comparisons_of_one_pair_are_the_same_numbers():
@@ -260,6 +265,49 @@ def test_doses_are_described_by_variant_with_student_s_interval():
     assert (strong.ci_low, strong.ci_high) == pytest.approx(expected)
 
 
+def packed(folder, profile, variant, seed, tables):
+    """Results of a network as they are published: tables by name."""
+    (folder / profile).mkdir(exist_ok=True)
+    about = {"profile": profile, "dataset": "ham10000", "variant": variant, "settings": {}, "seed": seed}
+    with zipfile.ZipFile(folder / profile / f"ham10000-seed{seed}-{variant}.zip", "w") as file:
+        file.writestr("network.json", json.dumps(about))
+        file.writestr("model.keras.provenance.json", "{}")
+        for name, table in tables.items():
+            file.writestr(name, table.to_csv(index=False))
+
+
+def test_networks_of_other_profiles_stand_beside_the_baselines_of_their_seeds(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "PUBLISHED", tmp_path)
+    monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
+    ours = pd.DataFrame({"dataset": "ham10000", "variant": ["baseline", "baseline", "uniform"], "seed": [0, 1, 0]})
+    ours["robust_accuracy"] = [0.4, 0.5, 0.9]
+    assert results.beside(load_profile("ham10000"), ours).empty
+    rng = np.random.default_rng(0)
+    budgets, logits = [0.0, *load_profile("ham10000").planned_budgets], rng.normal(size=(2, 6))
+    grid = pd.MultiIndex.from_product([[f"i{n}" for n in range(6)], budgets], names=["image_id", "epsilon"])
+    branch = pd.DataFrame({"image_id": range(6), "size": 2.0, "change": logits[0], "predicted": 1, "without": 1})
+    kept = {}
+    for profile, variant, seeds in (("ham10000-strong", "uniform", (0, 1)), ("ham10000-scaled", "scaled", (1,))):
+        for seed in seeds:
+            stands = {name: pd.Series(rng.random(len(grid)) < 0.7, grid) for name in ("pgd", "autoattack", "fgsm")}
+            found = {
+                f"attacks/{name}-linf.csv": correct.rename("correct")
+                .reset_index()
+                .assign(label=0, attack=name, norm="linf", through="logits")
+                for name, correct in stands.items()
+                if name != "fgsm" or (variant == "uniform" and seed == 0)  # which not every run met
+            }
+            packed(tmp_path, profile, variant, seed, found | {"branch.csv": branch[: 6 * (variant == "uniform")]})
+            kept[variant, seed] = (stands["pgd"] & stands["autoattack"]).drop(0.0, level="epsilon").mean()
+    table = results.beside(load_profile("ham10000"), ours).set_index(["variant", "seed"])
+    assert list(table.index) == [("uniform-strong", 0), ("uniform-strong", 1), ("scaled", 1)]
+    expected = 100 * (np.array(list(kept.values())) - [0.4, 0.5, 0.5])
+    assert table["difference"].to_numpy(float) == pytest.approx(expected)
+    assert table.loc["uniform-strong", "part"].to_numpy(float) == pytest.approx(50 * np.sqrt((logits[0] ** 2).mean()))
+    assert table.loc[("scaled", 1), ["n", "part"]].isna().all(), "there is no branch"
+    assert results.beside(load_profile("ham10000-adam"), ours).empty
+
+
 def test_runs_that_were_trained_again_are_counted_with_their_study(monkeypatch, tmp_path):
     """Their checks are read from the packed results of `<profile>-again`, whatever budgets these have."""
     images = pd.DataFrame({"image_id": list("abcd"), "label": 0, "epsilon": 0.2, "correct": [False, True, True, True]})
@@ -268,14 +316,8 @@ def test_runs_that_were_trained_again_are_counted_with_their_study(monkeypatch, 
     assert alone[["ci_low", "ci_high"]].to_numpy()[0] == pytest.approx(proportion_confint(1, 4, method="wilson"))
     monkeypatch.setattr(results, "PUBLISHED", tmp_path)
     monkeypatch.setattr("lib.study.study.set_determinism", lambda *_: None)  # TensorFlow may run already
-    (tmp_path / "ham10000-again").mkdir()
-    about = {"profile": "ham10000-again", "dataset": "ham10000", "variant": "baseline", "settings": {}}
     for seed in (1, 2):
-        with zipfile.ZipFile(tmp_path / "ham10000-again" / f"ham10000-seed{seed}-baseline.zip", "w") as file:
-            file.writestr("network.json", json.dumps(about | {"seed": seed}))
-            file.writestr("model.keras.provenance.json", "{}")
-            file.writestr("convergence-0.2.csv", images.to_csv(index=False))
-            file.writestr("predictions.csv", "image_id\na\n")
+        packed(tmp_path, "ham10000-again", "baseline", seed, {"convergence-0.2.csv": images, "predictions.csv": images})
     study = Study("ham10000", "ham10000", 0)
     again = pd.concat(results.checked_again(study))
     assert not list(results.checked_again(Study("ham10000-adam", "ham10000", 0)))

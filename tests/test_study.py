@@ -46,6 +46,7 @@ COLUMNS = {
     "up_to": "dataset, one, other, seed, over, typical, extreme",
     "dose": "dataset, variant, seed, n, part, answers, difference",
     "spread": "dataset, variant, seed, attacked, n, positions, effective, peak",
+    "spread_by_step": "network, dataset, variant, seed, step, effective",
     "natural_changes": "dataset, variant, seed, change, n, accuracy, ci_low, ci_high",
 }
 FIGURES = [
@@ -53,7 +54,7 @@ FIGURES = [
     "up_to",
     "dose",
     "spread",
-    "natural_changes",
+    "spread_by_step",
     "training_curves",
     "robust_accuracy",
     "adversarial_examples",
@@ -98,6 +99,13 @@ def test_the_tables_are_there_with_their_columns_and_provenance(finished):
             assert (OUT / "tables" / f"{name}{suffix}").stat().st_size, name
     record = json.loads((OUT / "tables" / "claims.provenance.json").read_text())
     assert set(record) >= {"commit", "packages", "profile", "seed", "data_fingerprint", "machine", "date"}
+
+
+def test_steps_of_training_are_those_that_were_made(finished):
+    table = pd.read_csv(OUT / "tables" / "spread_by_step.csv").query("variant == 'attention'")
+    for (dataset, seed), run in table.groupby(["dataset", "seed"]):
+        made = pd.read_csv(ROOT / "data" / "runs" / "test" / dataset / f"seed{seed}" / "attention" / "gamma.csv")
+        assert run["step"].tolist() == made.groupby("epoch")["step"].max().tolist()
 
 
 def test_the_numbers_follow_from_the_per_image_outcomes(finished):

@@ -104,22 +104,3 @@ def test_a_run_stands_beside_the_published_tasks(three, tmp_path, monkeypatch):
     found = tasks.beside_published(profile, worst(mine), clean(mine))
     assert list(found["dataset"]) == ["chestxray14", "eyepacs", tasks.ALL] * 2
     assert tasks.beside_published(load_profile("quick"), worst(mine), clean(mine)).empty
-
-
-def test_the_strong_constant_branch_stands_beside_the_baselines_of_its_seeds(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks, "PUBLISHED", tmp_path)
-    rows = pd.DataFrame(
-        {"dataset": "ham10000", "variant": ["baseline", "baseline", "uniform"], "seed": [0, 1, 0], "n": 9}
-    )
-    ours = rows.assign(robust_accuracy=[0.4, 0.5, 0.9])
-    assert tasks.strong_branch(load_profile("ham10000"), ours).empty
-    folder = tmp_path / tasks.STRONG / "tables"
-    folder.mkdir(parents=True)
-    theirs = rows.assign(variant=["uniform", "uniform", "baseline"], robust_accuracy=[0.45, 0.48, 0.1], data="original")
-    theirs.to_csv(folder / "robust_by_run.csv", index=False)
-    theirs.drop(columns="robust_accuracy").assign(part=70.0, difference=np.nan).to_csv(folder / "dose.csv", index=False)
-    found = tasks.strong_branch(load_profile("ham10000"), ours)
-    assert found["difference"].tolist() == pytest.approx([5, -2])
-    assert set(found["variant"]) == {"uniform-strong"}
-    assert "data" not in found
-    assert tasks.strong_branch(load_profile("ham10000-adam"), ours).empty

@@ -31,7 +31,8 @@ from tools import links
 from tools.readme import render_notebooks, write_pages
 
 LARGEST, WIDEST = 300_000, 1100  # bytes of a figure, pixels of a picture in a notebook
-BARE = [f"{name}-seed0-{kind}" for name in ("chestxray14", "eyepacs") for kind in ("uniform-matched", "adversarial")]
+BARE = dict.fromkeys(("chestxray14", "eyepacs"), ("uniform-matched", "adversarial"))
+BARE |= {"ham10000-strong": ("baseline",), "ham10000-scaled": ("scaled",)}
 DEFAULT = "quick"
 PICTURES = ("adversarial_examples", "gradcam")  # figures that show images; in notebooks, cells with the tag `pictures`
 CLOSED = "Pictures of these data may not be passed on: run the notebook on your own copy to see them."
@@ -100,7 +101,7 @@ def networks(profile: Profile, data: str) -> None:
         for variant in study.variants:
             with suppress(StudyError):  # not finished yet
                 path = results.PUBLISHED / profile.profile / f"{name}-seed{seed}-{variant}.zip"
-                results.pack(study, variant, path, weights=seed == 0 and path.stem not in BARE)
+                results.pack(study, variant, path, weights=seed == 0 and variant not in BARE.get(profile.profile, ()))
 
 
 def main(name: str, data: str, only_networks: bool, brief: bool) -> None:

@@ -51,9 +51,11 @@ def parts() -> dict[str, str]:
         "spread": tables["spread"].to_dict("records"),
         "paper": PAPER_GAIN,
         "doses": list(by_dose(tables["dose"]).itertuples()),
+        "matched": [
+            r for t in tasks.values() for r in by_dose(t["dose"]).itertuples() if r.variant == "uniform-matched"
+        ],
         "fallen": sentences.by_budget(tables["convergence"]),
         "beside": [(name, words, sentences.by_kind(rows)[0]) for name, words, rows in beside],
-        "strong": list(_table("ham10000-strong", "effects").itertuples()),
         "accuracy": list(100 * accuracy["accuracy"]),
         "constant": 100 * accuracy["majority"].iloc[0],
         "network": settings.backbone_title,

@@ -133,15 +133,15 @@ def effects(worst: pd.DataFrame, predictions: pd.DataFrame, planned: Planned, bu
     rows = []
     for (dataset, here), (kind, pair) in product(worst.groupby("dataset", sort=False), comparisons):
         found = by_run(here, [pair], budgets)
-        added = kind != "control" and kind in CONTROLS
-        if found.empty or (added and len(found) <= (planned.control_runs or len(found))):
+        if found.empty or (kind == "extended control" and len(found) <= (planned.control_runs or len(found))):
             continue
         if kind == "control":
             found = found.iloc[: planned.control_runs]
         if kind == "intact control":
-            found = found[found["seed"].isin(planned.control_intact)]
-            if found.empty:
+            intact = found["seed"].isin(planned.control_intact)
+            if not intact.any() or intact.all():
                 continue
+            found = found[intact]
         row = dict(zip(("difference", "ci_low", "ci_high", "p_value"), over_runs(found["difference"]), strict=True))
         row |= {"smallest_seen": smallest_seen(found["difference"])}
         part = here[here["epsilon"].isin(budgets) & here["seed"].isin(found["seed"])]

@@ -6,14 +6,13 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from lib import PUBLISHED
-from lib.evaluation.planned import RUN, conclusion, effects, worst_case
+from lib.evaluation.planned import conclusion, effects, worst_case
 from lib.profile import Profile, load_profile
 from lib.profile.settings import Planned
 
 TASKS = ("ham10000", "chestxray14", "eyepacs")  # profiles, and their data sets
 QUESTIONS = {"A": ["attention-reference", "baseline"], "B": ["attention-gamma1", "uniform-matched"]}
 ALL = "all tasks"
-STRONG = "ham10000-strong"  # the first task with three times as strong a constant branch, which looks nowhere either
 ESTIMATES = {"difference": ("difference", "ci_low", "ci_high"), "percent": ("percent", "percent_low", "percent_high")}
 
 
@@ -47,22 +46,6 @@ def beside_published(profile: Profile, worst: pd.DataFrame, predictions: pd.Data
         return pd.DataFrame()
     table = pd.concat(found)
     return pd.concat([table, together(table)]).sort_values("kind", kind="stable", ignore_index=True)
-
-
-def strong_branch(profile: Profile, robust: pd.DataFrame) -> pd.DataFrame:
-    """Published runs of `uniform` with the strong branch beside the first task's own baselines of the same seeds.
-
-    `robust`: of the first task's runs, as from `planned.over_budgets`. Columns as of `planned.dose`, the variant
-    `uniform-strong`; empty for other profiles, and where nothing is published.
-    """
-    files = [PUBLISHED / STRONG / "tables" / f"{name}.csv" for name in ("dose", "robust_by_run")]
-    if profile.profile != TASKS[0] or not all(file.is_file() for file in files):
-        return pd.DataFrame()
-    dose, theirs = map(pd.read_csv, files)
-    rows = dose[dose["variant"] == "uniform"].merge(theirs[[*RUN, "robust_accuracy"]], on=RUN)
-    baseline = robust[robust["variant"] == "baseline"].set_index("seed")["robust_accuracy"]
-    difference = 100 * (rows["robust_accuracy"] - rows["seed"].map(baseline))
-    return rows[list(dose)].assign(variant="uniform-strong", difference=difference).drop(columns="data")
 
 
 def together(tasks: pd.DataFrame) -> pd.DataFrame:

@@ -243,9 +243,9 @@ class Profile(Section):
             raise ValueError("training.adversarial trains on pixels, which model.frozen_up_to does not show")
         if "baseline" not in self.variants or not any(name.startswith("attention") for name in self.variants):
             raise ValueError("variants needs baseline and an attention variant: the study compares them")
-        compared = {name for pair in [*self.planned.pairs, self.closely] for name in pair}
+        compared = {name for pair in self.planned.pairs for name in pair}
         if missing := compared - set(self.variants + self.controls):
-            raise ValueError(f"planned or closely names {', '.join(sorted(missing))}, which variants does not list")
+            raise ValueError(f"planned names {', '.join(sorted(missing))}, which variants does not list")
         further = self.planned.convergence.values() if self.evaluation.convergence_images else []
         named = set(self.planned.budgets or []).union(*further)
         if unknown := named - set(self.evaluation.epsilons):
@@ -266,8 +266,8 @@ class Profile(Section):
         """The variants of this seed that meet every attack, the trust checks, Grad-CAM and the measures of 05_why."""
         if self.repeats == "all":
             return self.variants_of(seed)
-        some = [name for name in self.variants if name in (self.closely or self.variants) and self.seeds_of(name)]
-        return some if seed == self.seeds[0] else []
+        named = [name for name in self.variants if name in self.closely] or self.variants
+        return [name for name in named if self.seeds_of(name)] if seed == self.seeds[0] else []
 
     def attacks_of(self, seed: int, variant: str) -> list[Attack]:
         """The attacks that a variant of this seed meets."""

@@ -34,7 +34,9 @@ def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> st
             continue
         numbers = ", ".join(_said(row, "ratio") for _, row in parts[0].iterrows())
         n = ", ".join(map(str, parts[0]["n"]))
-        said.append(f"{title} {numbers}, n = {n}: {_of_one(_mechanism(*parts), parts[0])}")
+        verdict = _mechanism(*parts)
+        of_pair = f", {PAIR}" if len(parts[0]) == 1 and not verdict.startswith("no ") else ""
+        said.append(f"{title} {numbers}, n = {n}: {verdict}{of_pair}")
     return (
         "The attentive network over the baseline in the estimated distance to the decision boundary (margin / slope, "
         f"each by itself in `why_ratios`), image by image: {'; '.join(said) or 'not measured'}."
@@ -43,11 +45,6 @@ def mechanism(ratios: pd.DataFrame, titles: dict[str, str], inactive=None) -> st
 
 def _said(row, value="mean"):
     return f"{row[value]:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
-
-
-def _of_one(verdict, rows):
-    """A verdict of change, said of this pair of networks if there is one training run only."""
-    return verdict if len(rows) > 1 or verdict.startswith("no ") else f"{verdict}, {PAIR}"
 
 
 def _in_every_run(rows, nothing, more, less):
@@ -113,6 +110,11 @@ def suggestions(
         verdict = more if one["ci_low"] > other["ci_high"] else less if one["ci_high"] < other["ci_low"] else NOTHING
         return f"attention {_said(one, value)}, baseline {_said(other, value)}", verdict
 
+    def alone(found, what, value, unknown, less, more):
+        if found.empty or not found["n"].iloc[0]:
+            return f"not measured: {unknown}", "-"
+        return f"{what}: {_said(found.iloc[0], value)}", summary.direction(found.iloc[0], 1, less, more)
+
     energy = rows("density", variant="baseline", region="lesion", attack="gradient")
     slope = rows("ratios", against="baseline", measure=MEASURES["slope"][0])
     maps = rows("sanity", against="backbone, bottom", map="gradcam")
@@ -121,12 +123,8 @@ def suggestions(
     found = [
         (
             "attacks change what lies outside the lesion (Ma, Niu et al. 2021)",
-            *(
-                (f"gradient energy in the lesion, over an even spread: {_said(energy.iloc[0])}",
-                 summary.direction(energy.iloc[0], 1, "no: inside", "yes: outside"))
-                if len(energy)
-                else ("not measured: no masks", "-")
-            ),
+            *alone(energy, "gradient energy in the lesion, over an even spread", "mean", "no masks", "no: inside",
+                   "yes: outside"),
         ),
         (
             "attention keeps the network on the lesion (Datta et al. 2021)",
@@ -134,12 +132,8 @@ def suggestions(
         ),
         (
             "robust networks have smoother loss surfaces (Mok et al. 2021)",
-            *(
-                (f"slope of the margin, attention over baseline: {_said(slope.iloc[0], 'ratio')}",
-                 summary.direction(slope.iloc[0], 1, "steeper", "flatter"))
-                if len(slope) and slope["n"].iloc[0]
-                else ("not measured: no image is right in both", "-")
-            ),
+            *alone(slope, "slope of the margin, attention over baseline", "ratio", "no image is right in both",
+                   "steeper", "flatter"),
         ),
         (
             "the robustness that is seen is masked gradients (Athalye et al. 2018)",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lib.data import DATASETS
 from lib.evaluation.claims import PAPER_EXTREME, PAPER_GAIN
 from lib.evaluation.tasks import ESTIMATES, TASKS
-from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend, whiskers
+from lib.report.figures import COLOURS, DASHES, MARKERS, WIDTH, legend
 
 KINDS = {
     "primary": "primary: ",
@@ -42,10 +42,8 @@ def forest(effects: pd.DataFrame, runs: pd.DataFrame, margin: float, base: pd.Se
             of_pair = (runs[["dataset", "one", "other"]] == [dataset, row["one"], row["other"]]).all(axis=1)
             shown = of_pair & runs["seed"].astype(str).isin(row["seeds"].split())
             _comparison(ax, y, row, runs.loc[shown, "difference"])
-        count = [f"{runs} run{'s' if runs > 1 else ''}" for runs in here["runs"]]
-        names = [
-            f"{KINDS.get(r.kind, '')}{r.one} − {r.other}, {n}" for r, n in zip(here.itertuples(), count, strict=True)
-        ]
+        pairs = [f"{KINDS.get(row.kind, '')}{row.one} − {row.other}, {row.runs} run" for row in here.itertuples()]
+        names = [f"{pair}s" if n > 1 else pair for pair, n in zip(pairs, here["runs"], strict=True)]
         for tick in ax.set_yticks(range(len(here)), names)[: sum(here["kind"] == "primary")]:
             tick.label1.set_weight("bold")
         ax.set_ylim(len(here) - 0.45, -0.6)
@@ -155,12 +153,13 @@ def dose(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """How much the branch has a part in the logits, against the change of robust accuracy: a point for each run.
 
     `points`: dataset, variant, seed, part (the change of the logits when the branch is taken out, by their size, in
-    percent) and difference (of robust accuracy to the baseline of that seed, percentage points). Open: constant.
+    percent; NaN, and not drawn, without a branch) and difference (of robust accuracy to the baseline of that seed,
+    percentage points). Open: constant.
     """
     datasets = list(dict.fromkeys(points["dataset"]))
     figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, 2.6), squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
-        here = points[points["dataset"] == dataset]
+        here = points[points["dataset"] == dataset].dropna(subset="part")
         for variant, group in here.groupby("variant", sort=False):
             look = {"color": COLOURS[variant], "alpha": 0.8}
             look |= {"markerfacecolor": "white"} if variant.startswith("uniform") else {}
@@ -198,6 +197,21 @@ def spread(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
     return figure
 
 
+def spread_by_step(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """How many positions each attention map spreads over in training: a line for each training run.
+
+    `points`: as from `lib.study.Runs.spread_by_step`; a panel for each network, or data set.
+    """
+    apart = "network" if len(set(points["network"])) > 1 else "dataset"
+    figure, axes = plt.subplots(1, points[apart].nunique(), figsize=(WIDTH, 2.6), squeeze=False, sharey=True)
+    for ax, (name, here) in zip(axes[0], points.groupby(apart, sort=False), strict=True):
+        for (variant, _), run in here.groupby(["variant", "seed"], sort=False):
+            ax.plot(run["step"], run["effective"], DASHES[variant], color=COLOURS[variant], lw=1.2, label=variant)
+        ax.set(title=titles.get(name, name), xlabel="training step", xlim=(0, None))
+    axes[0, 0].set(ylim=(0, 1.05 * points["effective"].max()), ylabel="positions that the\nattention map spreads over")
+    return legend(figure, axes[0], side="right")
+
+
 def natural(accuracies: pd.DataFrame, title: str) -> Figure:
     """Accuracy under each natural change against its severity, a line for each variant, of one data set.
 
@@ -226,29 +240,3 @@ def natural(accuracies: pd.DataFrame, title: str) -> Figure:
     for line in axes:
         line[0].set_ylabel("accuracy, %")
     return legend(figure, axes[0, :1], 4, "right", title=title)
-
-
-def natural_summary(accuracies: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Accuracy under each natural change, averaged over its severities; a panel for each data set.
-
-    `accuracies`: as from `lib.evaluation.natural.over_severities`; whiskers are 95 % intervals over images.
-    """
-    datasets = list(dict.fromkeys(accuracies["dataset"]))
-    figure, axes = plt.subplots(
-        len(datasets), 1, figsize=(WIDTH, 1.5 * len(datasets) + 0.9), squeeze=False, sharex=True
-    )
-    kinds = list(dict.fromkeys(accuracies["change"]))
-    for ax, dataset in zip(axes[:, 0], datasets, strict=True):
-        runs = accuracies[accuracies["dataset"] == dataset].groupby(["variant", "seed"], sort=False)
-        for place, ((variant, _), run) in enumerate(runs):
-            x = run["change"].map(kinds.index) + 0.7 * ((place + 0.5) / len(runs) - 0.5)
-            error = 100 * whiskers(run["accuracy"], run["ci_low"], run["ci_high"])
-            look = {"fmt": MARKERS[variant], "color": COLOURS[variant], "ms": 3, "lw": 0.7, "label": variant}
-            ax.errorbar(x, 100 * run["accuracy"], yerr=error, **look)
-        ax.set_title(titles[dataset])
-        ax.set_ylabel("accuracy, %")
-        ax.grid(axis="x", visible=False)
-        for edge in range(1, len(kinds)):
-            ax.axvline(edge - 0.5, color="0.92", lw=0.8)
-    axes[-1, 0].set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
-    return legend(figure, axes[0], 4, "right")

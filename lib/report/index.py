@@ -7,7 +7,6 @@ from typing import NamedTuple
 import yaml
 
 from lib import PUBLISHED, ROOT, StudyError, artifacts
-from lib.data import DATASETS
 
 
 class Entry(NamedTuple):
@@ -28,12 +27,11 @@ FIGURES, TABLES = _catalogue("figures"), _catalogue("tables")
 
 
 def figures(folder: Path) -> list[str]:
-    """The figures in a folder of results by name, in the order of `FIGURES`, unknown ones last.
+    """The figures in a folder of results by name, in the order of `FIGURES`.
 
-    Those of one data set, which every run makes again and git ignores, are left out.
+    Others, which an earlier version may have left there, are left out, and so are those of one data set.
     """
-    names = (path.stem for path in folder.glob("*.png"))
-    return _ordered((name for name in names if not any(f"_{dataset}" in name for dataset in DATASETS)), FIGURES)
+    return [name for name in FIGURES if (folder / f"{name}.png").is_file()]
 
 
 def tables(folder: Path) -> list[Path]:
@@ -42,12 +40,8 @@ def tables(folder: Path) -> list[Path]:
     They lie in its `tables`, or in the folder itself where there is none.
     """
     place = folder / "tables" if (folder / "tables").is_dir() else folder
-    return [place / name for name in _ordered({path.name.split(".")[0] for path in place.glob("*.csv*")}, TABLES)]
-
-
-def _ordered(names, known):
-    order = {name: place for place, name in enumerate(known)}
-    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    names = sorted({path.name.split(".")[0] for path in place.glob("*.csv*")})
+    return [place / name for name in sorted(names, key=lambda name: [*TABLES, name].index(name))]
 
 
 def entry(known: dict[str, Entry], name: str) -> Entry:
@@ -90,7 +84,7 @@ def _run(path, folder):
 def index(folder: Path) -> str:
     """The index of a folder of results (`figures/<profile>`) as Markdown, with links relative to that folder.
 
-    Raises StudyError for a figure or table of which nothing is known.
+    Raises StudyError for a table of which nothing is known.
     """
     stamps = [artifacts.read_provenance(folder / name).get("label", "") for name in figures(folder)]
     parts = [
@@ -101,7 +95,7 @@ def index(folder: Path) -> str:
         "## Figures",
     ]
     for name in figures(folder):
-        about = entry(FIGURES, name)
+        about = FIGURES[name]
         parts += [
             f"### {about.title}",
             f"![{about.shows}]({name}.png)",

@@ -65,18 +65,15 @@ def maps(result) -> Figure | None:
     return figure
 
 
-def _png(figure: Figure, dpi=150) -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=dpi, bbox_inches="tight")
-    plt.close(figure)
-    return held.getvalue()
-
-
 def _drawn(result) -> dict[str, bytes]:
+    held = {}
     with plt.rc_context():
         use_style()
-        figures = {"curve": curve(result), "maps": maps(result)}
-        return {name: _png(figure) for name, figure in figures.items() if figure is not None}
+        for name, figure in {"curve": curve(result), "maps": maps(result)}.items():
+            if figure is not None:
+                figure.savefig(held.setdefault(name, io.BytesIO()), format="png", dpi=150, bbox_inches="tight")
+                plt.close(figure)
+    return {name: file.getvalue() for name, file in held.items()}
 
 
 def write(result, folder: Path) -> Path:

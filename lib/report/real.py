@@ -6,8 +6,7 @@ from lib.profile import Profile, load_profile
 from lib.report import conclusions, sentences
 from lib.report.tables import written
 
-REAL = DATASET = "ham10000"
-"""The published run on real images, and its data set."""
+REAL = DATASET = "ham10000"  # the published run on real images, and its data set
 
 
 def sentence(profile: Profile, notebook: str) -> str:

@@ -105,13 +105,9 @@ def branch(clean_accuracy: pd.DataFrame, model: Model) -> str:
     if gamma.empty or not model.gated:
         return ""
     values, off = ", ".join(f"{value:.3g}" for value in gamma), inactive_attention(clean_accuracy).values()
-    gain = [f"{share:.1%}" for share in gains(gamma, model)]
+    # What a branch of this gamma multiplies a 7 x 7 feature map by, on average over its positions.
+    gain = [f"{share:.1%}" for share in gamma * model.attention_maps / 49]
     return say("branch", gamma=values, off=off, maps=model.attention_maps, gains=gain)
-
-
-def gains(gamma: pd.Series, model: Model) -> pd.Series:
-    """What a branch of this gamma multiplies a 7 x 7 feature map by, on average over its positions, as a share."""
-    return gamma * model.attention_maps / 49
 
 
 def gamma_in_training(histories: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +22,21 @@ import numpy as np
 import pandas as pd
 
 from lib import ROOT, StudyError, artifacts
+from lib.evaluation import planned
 from lib.evaluation.attacked import directions_of, outcomes_of, run_variant
 from lib.evaluation.convergence import convergence_of
 from lib.models import build_classifier
 from lib.models.pretrained import starting_file
+from lib.profile import Profile
 from lib.study.explanations import branch_of, spread_of
 from lib.study.study import Study
 
 ABOUT, WEIGHTS, MODEL = "network.json", "weights.npz", "model.keras"
 PUBLISHED = ROOT / "data" / "networks"  # those that this repository publishes, by profile
 LAST = "branch.csv"  # what a network's job makes at its end
+BESIDE = {  # networks of other profiles that the dose of one has beside its own, and their names there
+    "ham10000": {"ham10000-strong": ("uniform", "uniform-strong"), "ham10000-scaled": ("scaled", "scaled")}
+}
 
 
 def make(study: Study, variant: str) -> None:
@@ -205,10 +210,32 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
 
 def checked_again(study: Study) -> Iterator[pd.DataFrame]:
     """The checks of convergence of runs that `<profile>-again` trained once more, from their published results."""
-    for path in sorted(PUBLISHED.glob(f"{study.profile.profile}-again/{study.dataset}-*.zip")):
-        packed = opened(path)
-        for name in fnmatch.filter(packed.files, "convergence*.csv"):
-            yield packed.table(name).assign(dataset=study.dataset, variant=packed.variant, seed=packed.study.seed)
+    return _tables(PUBLISHED.glob(f"{study.profile.profile}-again/{study.dataset}-*.zip"), "convergence*.csv")
+
+
+def beside(profile: Profile, robust: pd.DataFrame) -> pd.DataFrame:
+    """Published runs of other profiles beside this one's dose, against its own baselines of their seeds.
+
+    `robust`: of this profile's runs, as from `lib.evaluation.planned.over_budgets`. Columns as of `planned.dose`; of a
+    network without a branch, part is NaN. Empty for profiles that have none beside them.
+    """
+    baseline = robust[robust["variant"] == "baseline"].set_index("seed")["robust_accuracy"]
+    found = [pd.DataFrame(columns=[*planned.RUN, "n", "part", "answers", "difference"])]
+    for other, (variant, name) in BESIDE.get(profile.profile, {}).items():
+        if files := sorted((PUBLISHED / other).glob(f"*-{variant}.zip")):
+            outcomes, branch = (pd.concat(_tables(files, kind)) for kind in ("attacks/*.csv", LAST))
+            runs = planned.over_budgets(planned.worst_case(outcomes), profile.planned_budgets).set_index(planned.RUN)
+            table = runs[["robust_accuracy"]].join(planned.part(branch).set_index(planned.RUN)).reset_index()
+            table["difference"] = 100 * (table.pop("robust_accuracy") - table["seed"].map(baseline))
+            found.append(table.assign(variant=name, n=table["n"].astype("Int64")))
+    return pd.concat(found[len(found) > 1 :], ignore_index=True)
+
+
+def _tables(files: Iterable[Path], name: str) -> Iterator[pd.DataFrame]:
+    """The tables of this name (a pattern) in files of results, with dataset, variant and seed."""
+    for packed in map(opened, sorted(files)):
+        run = {"dataset": packed.study.dataset, "variant": packed.variant, "seed": packed.study.seed}
+        yield from (packed.table(file).assign(**run) for file in fnmatch.filter(packed.files, name))
 
 
 def joined(files: list[str]) -> list[str]:

@@ -4,13 +4,15 @@ from functools import cached_property
 
 import pandas as pd
 
-from lib import evaluation
+from lib import PUBLISHED, evaluation
 from lib.data.splits import class_counts
 from lib.evaluation import claims, natural, planned, tasks
 from lib.evaluation.convergence import convergence, fallen
 from lib.explain import measured
 from lib.models import build_classifier, parameter_counts
+from lib.models.training import Epoch
 from lib.profile import Model, departures, load_profile
+from lib.profile.settings import BACKBONES
 from lib.study import results
 from lib.study.study import Study
 
@@ -81,6 +83,26 @@ class Runs:
         reads = measured.where_it_is_hit, measured.loss_surface, measured.frequencies, measured.soundness
         return [self.gather(read, whole=True) for read in reads]
 
+    def spread_by_step(self) -> pd.DataFrame:
+        """How many positions each attention map spreads over (`lib.models.spread`), in training, after every epoch.
+
+        Columns: network, dataset, variant, seed, step, effective. Maps that are constant are left out, and what was
+        trained before this was measured. Another network than a task's has that one's published beside it.
+        """
+        settings, model = self.profile.training, self.profile.model
+        network = BACKBONES[model.backbone]["title"].format(width=model.width)
+        table = self.frames["histories"].reindex(columns=[*planned.RUN, "epoch", "effective"])
+        table = table[~table["variant"].str.startswith("uniform")].dropna(subset="effective")
+        steps = {}
+        for name, study in self.first.items():
+            drawn = settings.epoch_fraction.get(name, 1)
+            steps[name] = len(Epoch(*study.split("train"), 1, None, settings, drawn, 0, 0))
+        table = table.assign(network=network, step=table["epoch"] * table["dataset"].map(steps))
+        file = PUBLISHED / self.profile.datasets[0] / "tables" / "spread_by_step.csv"
+        if self.profile.source == "original" and file.is_file():
+            table = pd.concat([table, pd.read_csv(file).query("network != @network")])
+        return table[["network", *planned.RUN, "step", "effective"]].reset_index(drop=True)
+
     def class_counts(self) -> pd.DataFrame:
         """Images per data set, split and class."""
         return pd.concat([class_counts(study.index, name) for name, study in self.first.items()])
@@ -140,7 +162,7 @@ class Runs:
             "robust_by_run": robust,
             "up_to": planned.largest_gains(self.worst, over_baseline),
             "tasks": tasks.beside_published(self.profile, self.worst, predictions),
-            "dose": pd.concat([dose, tasks.strong_branch(self.profile, robust)], ignore_index=True),
+            "dose": pd.concat([dose, results.beside(self.profile, robust)], ignore_index=True),
             "spread": planned.spread_by_run(self.frames["spread"]),
             "convergence": fallen(pd.concat([self.frames["convergence"], *again])),
         }
