@@ -8,7 +8,17 @@ from lib import PUBLISHED, ROOT, StudyError
 from lib.data import DATASETS
 from lib.report import index
 
-RUNS = ("quick", "ham10000", "ham10000-adam", "ham10000-binary", "ham10000-cpu", "ham10000-seeds", "bench")
+RUNS = (
+    "quick",
+    "ham10000",
+    "chestxray14",
+    "eyepacs",
+    "ham10000-adam",
+    "ham10000-binary",
+    "ham10000-cpu",
+    "ham10000-seeds",
+)
+RUNS += ("bench",)
 FOLDERS = [PUBLISHED / name for name in RUNS]
 SHOWN = [(folder, "figure", name) for folder in FOLDERS for name in index.figures(folder)] + [
     (folder, "table", path.name) for folder in FOLDERS for path in index.tables(folder)
