@@ -34,9 +34,8 @@ from lib.study.study import Study
 ABOUT, WEIGHTS, MODEL = "network.json", "weights.npz", "model.keras"
 PUBLISHED = ROOT / "data" / "networks"  # those that this repository publishes, by profile
 LAST = "branch.csv"  # what a network's job makes at its end
-BESIDE = {  # networks of other profiles that the dose of one has beside its own, and their names there
-    "ham10000": {"ham10000-strong": ("uniform", "uniform-strong"), "ham10000-scaled": ("scaled", "scaled")}
-}
+# Networks of other profiles that the dose of one has beside its own, and their names there.
+BESIDE = {"ham10000": {"ham10000-strong": ("uniform", "uniform-strong"), "ham10000-scaled": ("scaled", "scaled")}}
 
 
 def make(study: Study, variant: str) -> None:
@@ -210,7 +209,8 @@ def unpack(path: Path, data="data/raw", verified: bool = False) -> tuple[Study, 
 
 def checked_again(study: Study) -> Iterator[pd.DataFrame]:
     """The checks of convergence of runs that `<profile>-again` trained once more, from their published results."""
-    return _tables(PUBLISHED.glob(f"{study.profile.profile}-again/{study.dataset}-*.zip"), "convergence*.csv")
+    files = sorted(PUBLISHED.glob(f"{study.profile.profile}-again/{study.dataset}-*.zip"))
+    return _tables(map(opened, files), "convergence*.csv")
 
 
 def beside(profile: Profile, robust: pd.DataFrame) -> pd.DataFrame:
@@ -222,8 +222,8 @@ def beside(profile: Profile, robust: pd.DataFrame) -> pd.DataFrame:
     baseline = robust[robust["variant"] == "baseline"].set_index("seed")["robust_accuracy"]
     found = [pd.DataFrame(columns=[*planned.RUN, "n", "part", "answers", "difference"])]
     for other, (variant, name) in BESIDE.get(profile.profile, {}).items():
-        if files := sorted((PUBLISHED / other).glob(f"*-{variant}.zip")):
-            outcomes, branch = (pd.concat(_tables(files, kind)) for kind in ("attacks/*.csv", LAST))
+        if networks := list(map(opened, sorted((PUBLISHED / other).glob(f"*-{variant}.zip")))):
+            outcomes, branch = (pd.concat(_tables(networks, kind)) for kind in ("attacks/*.csv", LAST))
             runs = planned.over_budgets(planned.worst_case(outcomes), profile.planned_budgets).set_index(planned.RUN)
             table = runs[["robust_accuracy"]].join(planned.part(branch).set_index(planned.RUN)).reset_index()
             table["difference"] = 100 * (table.pop("robust_accuracy") - table["seed"].map(baseline))
@@ -231,9 +231,9 @@ def beside(profile: Profile, robust: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found[len(found) > 1 :], ignore_index=True)
 
 
-def _tables(files: Iterable[Path], name: str) -> Iterator[pd.DataFrame]:
-    """The tables of this name (a pattern) in files of results, with dataset, variant and seed."""
-    for packed in map(opened, sorted(files)):
+def _tables(networks: Iterable[Packed], name: str) -> Iterator[pd.DataFrame]:
+    """The tables of this name (a pattern) in results of networks, with dataset, variant and seed."""
+    for packed in networks:
         run = {"dataset": packed.study.dataset, "variant": packed.variant, "seed": packed.study.seed}
         yield from (packed.table(file).assign(**run) for file in fnmatch.filter(packed.files, name))
 
